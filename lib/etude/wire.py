@@ -103,8 +103,6 @@ def _encode(value: Any, out: list[bytes], depth: int) -> None:
         out.append(b"g" + _I64.pack(value.seed))
     elif isinstance(value, (np.bool_, np.integer, np.floating)):
         _encode(value.item(), out, depth)
-    elif isinstance(value, np.ndarray):
-        _encode_tensor(torch.from_numpy(np.ascontiguousarray(value)), out)
     elif isinstance(value, torch.Size):
         _encode(tuple(value), out, depth)
     else:
@@ -123,7 +121,7 @@ def _encode_tensor(tensor: torch.Tensor, out: list[bytes]) -> None:
         raise WireError(f"a tensor of {plain.ndim} dimensions; at most {MAX_NDIM} travel")
     shape = tuple(plain.shape)
     if plain.is_contiguous():
-        stride, flat = (), plain.reshape(-1)
+        stride, flat = (), plain.as_strided((plain.numel(),), (1,))
     else:  # keep the layout: code that assumes contiguous memory must meet memory that is not
         stride = plain.stride()
         span = 1 + sum((n - 1) * s for n, s in zip(shape, stride, strict=True)) if plain.numel() else 0

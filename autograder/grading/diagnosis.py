@@ -1,0 +1,165 @@
+"""Name the misconception: which known mistake answers every probe exactly as the student's code does?
+
+Probes are requests that the checks made of the reference. They are replayed on each known mistake once, and on a
+submission that failed. Equal replies to all of them name the mistake. Failing that, the requests of the one example
+that failed are replayed, and a mistake that alone explains that example is named with less certainty.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from etude import wire
+from etude.executor import CALL, FREE, MANY, OK, VJP
+from etude.failures import StudentError, StudentStopped
+from etude.observe import tensors_in
+
+from autograder.grading.material import Material
+from autograder.remote.channel import (
+    Channel,
+    LocalChannel,
+    RawReply,
+    RawRequest,
+    Recorder,
+    ask_many,
+)
+from autograder.report.model import Diagnosis
+from autograder.variants import Variant
+
+MAX_PROBES = 48
+"""Calls that are replayed for one exercise; each comes with the backward passes that followed it."""
+_CHUNK = 16
+
+
+class Probes:
+    """The probes of one exercise, and what the reference and every known mistake answer to them."""
+
+    def __init__(self, material: Material, exercise: str, log: Sequence[tuple[RawRequest, RawReply]]):
+        self._material = material
+        self.requests, self._reference = _sample(log)
+        self._mistakes = [v for v in material.variants if v.kind == "mistake" and v.exercise == exercise]
+        self._channels: dict[str, LocalChannel] = {}
+        self._replies: dict[str, list[Any]] = {}
+
+    def diagnose(self, channel: Channel) -> Diagnosis | None:
+        """The mistake whose replies to all probes are the student's, if there is exactly one."""
+        replies = _replies(channel, self.requests)
+        if replies is None or all(map(agree, replies, self._reference)):
+            return None
+        matching = [m for m in self._mistakes if all(map(agree, replies, self._of(m)))]
+        return _named(matching, "all probes")
+
+    def diagnose_example(self, run: Callable[[Channel], None], channel: Channel) -> Diagnosis | None:
+        """The one mistake that answers as the student does on the example that `run` puts through a channel."""
+        recorder = Recorder(channel)
+        try:
+            run(recorder)
+        except StudentStopped:
+            return None
+        except Exception:  # the check fails, as it did before; what counts is what went over the wire
+            pass
+        requests = [request for request, _ in recorder.log if request[0] != FREE]
+        student = [decoded(reply) for request, reply in recorder.log if request[0] != FREE]
+        if not requests or any(kind == MANY for kind, _ in requests):
+            return None
+        matching = []
+        for mistake in self._mistakes:
+            replies = _replies(self._channel(mistake), requests) or []
+            if len(replies) == len(student) and all(map(agree, student, replies)):
+                matching.append(mistake)
+        return _named(matching, "this example")
+
+    def _of(self, mistake: Variant) -> list[Any]:
+        if mistake.id not in self._replies:
+            self._replies[mistake.id] = _replies(self._channel(mistake), self.requests) or []
+        return self._replies[mistake.id]
+
+    def _channel(self, mistake: Variant) -> LocalChannel:
+        if mistake.id not in self._channels:
+            self._channels[mistake.id] = LocalChannel(self._material.variant_program(mistake))
+        return self._channels[mistake.id]
+
+
+def _named(matching: list[Variant], certainty: str) -> Diagnosis | None:
+    if len(matching) != 1:
+        return None
+    mistake = matching[0]
+    return Diagnosis(id=mistake.id, title=mistake.title, explanation=mistake.hint, certainty=certainty)
+
+
+def _sample(log: Sequence[tuple[RawRequest, RawReply]]) -> tuple[list[RawRequest], list[Any]]:
+    """Up to `MAX_PROBES` calls spread evenly over the log, with the vjps that belong to them; constructions all."""
+    calls, kept = [], set()
+    nodes: dict[int, int] = {}
+    for index, ((kind, payload), _) in enumerate(log):
+        request = wire.decode(payload)
+        if kind == CALL:
+            calls.append(index)
+            if request.get("node") is not None:
+                nodes[request["node"]] = index
+        elif kind == VJP:
+            nodes[request.get("node") or 0] = nodes.get(request["of"], index)
+        elif kind != FREE:
+            kept.add(index)
+    stride = max(1, -(-len(calls) // MAX_PROBES))
+    kept |= set(calls[::stride])
+    for index, ((kind, payload), _) in enumerate(log):
+        if kind == VJP and nodes.get(wire.decode(payload)["of"]) in kept:
+            kept.add(index)
+    chosen = [log[index] for index in sorted(kept)]
+    return [request for request, _ in chosen], [decoded(reply) for _, reply in chosen]
+
+
+def _replies(channel: Channel, requests: Sequence[RawRequest]) -> list[Any] | None:
+    """The decoded replies, or None when the worker did not survive giving them."""
+    found: list[Any] = []
+    try:
+        for start in range(0, len(requests), _CHUNK):
+            found += [decoded(reply) for reply in ask_many(channel, requests[start:start + _CHUNK])]
+    except (StudentStopped, StudentError):
+        return None
+    return found
+
+
+def decoded(reply: RawReply) -> Any:
+    """A reply as something that can be compared: its value, or the type of its error."""
+    kind, payload = reply
+    try:
+        value = wire.decode(payload)
+    except wire.WireError:
+        return ("malformed",)
+    return ("value", value) if kind == OK else ("error", value.get("type") if isinstance(value, dict) else "")
+
+
+def agree(one: Any, other: Any) -> bool:
+    """Two replies say the same: structure, shapes, dtypes, who requires a gradient, and values up to rounding."""
+    first, second = list(tensors_in(one)), list(tensors_in(other))
+    if len(first) != len(second) or _without_tensors(one) != _without_tensors(other):
+        return False
+    return all(_tensors_agree(a, b) for a, b in zip(first, second, strict=True))
+
+
+def _tensors_agree(one: torch.Tensor, other: torch.Tensor) -> bool:
+    if one.shape != other.shape or one.dtype != other.dtype or one.requires_grad != other.requires_grad:
+        return False
+    if not one.dtype.is_floating_point:
+        return torch.equal(one, other)
+    tolerance = 1e-7 if one.dtype is torch.float64 else 1e-3
+    one, other = one.detach(), other.detach()
+    finite = torch.isfinite(other)
+    if not torch.equal(finite, torch.isfinite(one)):
+        return False
+    scale = float(other[finite].abs().max()) if bool(finite.any()) else 1.0
+    return bool(((one - other)[finite].abs() <= tolerance * max(scale, 1e-3)).all())
+
+
+def _without_tensors(tree: Any) -> Any:
+    """The structure with tensors blanked; `largest` is evidence of how, not what, and differs between equal codes."""
+    if isinstance(tree, torch.Tensor):
+        return "tensor"
+    if isinstance(tree, (list, tuple)):
+        return [_without_tensors(item) for item in tree]
+    if isinstance(tree, dict):
+        return {key: _without_tensors(item) for key, item in tree.items() if key != "largest"}
+    return tree

@@ -1,0 +1,75 @@
+"""What grading a unit needs from the course: its reference, its checks, its known mistakes. All of it is secret."""
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from types import SimpleNamespace
+
+from autograder.course import Course, Unit
+from autograder.errors import AutograderError, UsageError
+from autograder.variants import Variant, load_variants
+
+
+@dataclass(frozen=True)
+class Material:
+    """One unit's secrets, loaded when first asked for."""
+
+    course: Course
+    unit: Unit
+
+    @cached_property
+    def setup(self) -> list[str]:
+        from autograder.build.source import setup_sources
+        return setup_sources(self.unit.solution_path)
+
+    @cached_property
+    def reference_program(self) -> list[dict[str, str]]:
+        """The cells of the reference, as `etude.cells.load_program` takes them."""
+        from autograder.build.source import reference_cells
+        return [{"label": f"reference ({label})", "source": source, "mode": "all"}
+                for label, source in reference_cells(self.unit.solution_path)]
+
+    @cached_property
+    def reference(self) -> SimpleNamespace:
+        """The reference's functions and classes, in this process."""
+        from etude.cells import load_program
+        program = load_program(self.reference_program)
+        if program.errors:
+            raise AutograderError(f"{self.unit.solution_path}: {program.errors[0]}")
+        return SimpleNamespace(**{k: v for k, v in program.namespace.items() if not k.startswith("__")})
+
+    @cached_property
+    def variants(self) -> list[Variant]:
+        variants = load_variants(self.unit.variants_path)
+        for variant in variants:
+            if variant.exercise not in self.unit.exercises:
+                raise UsageError(f"{self.unit.variants_path}: {variant.id} names the exercise {variant.exercise!r}, "
+                                 f"which course.yml does not have in unit {self.unit.id}")
+        return variants
+
+    def variant_program(self, variant: Variant) -> list[dict[str, str]]:
+        """The reference with the variant's functions in place of its own."""
+        cell = {"label": f"variant ({variant.id})", "source": variant.source, "mode": "all"}
+        return [*self.reference_program, cell]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of everything that decides a grade but the submission: reference, checks, mistakes, limits."""
+        found = hashlib.sha256(self.course.limits.model_dump_json().encode())
+        for path in (self.unit.solution_path, self.unit.checks_path, self.unit.variants_path):
+            found.update(path.read_bytes() + b"\0")
+        return found.hexdigest()
+
+
+def verify_points(material: Material, totals: dict[str, float]) -> None:
+    """Raise `UsageError` unless the checks of every exercise add up to its points in course.yml."""
+    for id, exercise in material.unit.exercises.items():
+        found = totals.get(id, 0.0)
+        if found != exercise.points:
+            raise UsageError(f"course.yml: {material.unit.id}.{id} is worth {exercise.points:g} points, its checks in "
+                             f"{material.unit.checks_path.name} add up to {found:g}")
+    extra = sorted(totals.keys() - material.unit.exercises.keys())
+    if extra:
+        raise UsageError(f"{material.unit.checks_path.name}: checks for {', '.join(extra)}, which course.yml does not "
+                         f"have in unit {material.unit.id}")

@@ -1,0 +1,128 @@
+"""Where requests go: to an executor in this process, or to a sealed worker; and how they are remembered."""
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from etude import wire
+from etude.executor import ERROR, LOAD, MANY, OK, Executor
+from etude.failures import MissingName, StudentError, StudentStopped
+
+RawRequest = tuple[int, bytes]
+RawReply = tuple[int, bytes]
+
+
+class Channel(Protocol):
+    """Carries requests to the process that holds the student's program."""
+
+    def raw(self, kind: int, payload: bytes) -> RawReply:
+        """The reply to one request; raises `StudentStopped` when there will be none."""
+        ...
+
+
+class LocalChannel:
+    """Runs a program in this process. For trusted programs only: the reference, the known mistakes."""
+
+    def __init__(self, program: Sequence[dict[str, str]]):
+        self._executor = Executor()
+        self.loaded = interpret(self.raw(LOAD, wire.encode({"cells": list(program)})))
+
+    def raw(self, kind: int, payload: bytes) -> RawReply:
+        return self._executor.handle(kind, payload)
+
+
+class SealedChannel:
+    """Runs a program in sealed workers: one for the exercise, and another when a check has cost the first its life.
+
+    All calls together may take `seconds`; after that every call raises `StudentStopped` without being made.
+    """
+
+    def __init__(self, program: Sequence[dict[str, str]], spawn: Callable[[], Any], call_seconds: float,
+                 seconds: float):
+        self._load = wire.encode({"cells": list(program)})
+        self._spawn, self._call_seconds, self._left, self._budget = spawn, call_seconds, seconds, seconds
+        self._worker: Any = None
+        self.loaded: dict | None = None
+        self._load_failure: StudentStopped | None = None
+        self.cpu_seconds = 0.0
+
+    def raw(self, kind: int, payload: bytes) -> RawReply:
+        if self._load_failure is not None:
+            raise self._load_failure
+        if self._worker is None:
+            self._start()
+        return self._ask(kind, payload)
+
+    def _start(self) -> None:
+        self._worker = self._spawn()
+        try:
+            self.loaded = interpret(self._ask(LOAD, self._load))
+        except StudentStopped as error:
+            # Running the cell is what stopped it: every check would meet the same end, so none tries again.
+            self._load_failure = StudentStopped(f"While the notebook's cells ran: {error}")
+            raise self._load_failure from None
+
+    def _ask(self, kind: int, payload: bytes) -> RawReply:
+        from autograder.sandbox.client import WorkerFailure
+        if self._left <= 0:
+            self.close()
+            raise StudentStopped(f"the {self._budget:g} seconds for this exercise were used up by earlier checks")
+        started = time.monotonic()
+        try:
+            return self._worker.request(kind, payload, min(self._call_seconds, self._left))
+        except WorkerFailure as error:
+            self.close()
+            raise StudentStopped(str(error)) from None
+        finally:
+            self._left -= time.monotonic() - started
+
+    def close(self) -> None:
+        """End the worker; the next request starts another."""
+        if self._worker is not None:
+            worker, self._worker = self._worker, None
+            worker.close()
+            self.cpu_seconds += getattr(worker, "cpu_seconds", 0.0) or 0.0
+
+
+class Recorder:
+    """A channel that remembers what went through it since the last `clear()`."""
+
+    def __init__(self, channel: Channel):
+        self.channel = channel
+        self.log: list[tuple[RawRequest, RawReply]] = []
+
+    def raw(self, kind: int, payload: bytes) -> RawReply:
+        reply = self.channel.raw(kind, payload)
+        self.log.append(((kind, payload), reply))
+        return reply
+
+    def clear(self) -> None:
+        self.log = []
+
+
+def ask(channel: Channel, kind: int, request: Any) -> Any:
+    """The value that answers a request; raises `StudentError` when the student's code raised."""
+    return interpret(channel.raw(kind, wire.encode(request)))
+
+
+def ask_many(channel: Channel, requests: Sequence[RawRequest]) -> list[RawReply]:
+    """Many requests in one round trip."""
+    replies = interpret(channel.raw(MANY, wire.encode([list(request) for request in requests])))
+    return [(reply[0], reply[1]) for reply in replies]
+
+
+def interpret(reply: RawReply) -> Any:
+    """The value of a reply. Its bytes come from the student's process: anything malformed is the student's failure."""
+    kind, payload = reply
+    try:
+        value = wire.decode(payload)
+    except wire.WireError as error:
+        raise StudentStopped(f"the worker sent a malformed reply ({error})") from None
+    if kind == OK:
+        return value
+    if kind != ERROR or not isinstance(value, dict):
+        raise StudentStopped("the worker sent a reply of an unknown kind")
+    texts = [value.get(key) if isinstance(value.get(key), str) else "" for key in ("type", "message", "place", "line")]
+    error_class = MissingName if texts[0] == "MissingName" else StudentError
+    raise error_class(*texts)

@@ -1,0 +1,166 @@
+"""The grader is graded: do the checks of a unit accept what is right, and refuse and name what is wrong?"""
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from autograder.course import Course
+from autograder.grading.grade import run_unit_checks
+from autograder.grading.material import Material
+from autograder.grading.nulls import NULLS, NullChannel
+from autograder.grading.subjects import ReferenceSubject, SubmissionSubject
+from autograder.remote.channel import LocalChannel
+from autograder.report.model import ExerciseResult
+
+CPU_SECONDS = 1.5
+"""What all checks of one exercise may take on the reference."""
+
+
+@dataclass
+class Verdict:
+    """What became of one variant of one exercise."""
+
+    kind: str
+    id: str
+    ok: bool
+    score: float
+    max_score: float
+    diagnosed_as: str = ""
+    failed_checks: list[str] = field(default_factory=list)
+
+
+@dataclass
+class ExerciseProof:
+    """What is known about the checks of one exercise."""
+
+    unit: str
+    exercise: str
+    checks: int = 0
+    cpu_seconds: float = 0.0
+    verdicts: list[Verdict] = field(default_factory=list)
+    idle_checks: list[str] = field(default_factory=list)
+    """Checks that fail for no mistake: nothing shows that they can."""
+
+    @property
+    def problems(self) -> list[str]:
+        found = [_complaint(verdict) for verdict in self.verdicts if not verdict.ok]
+        found += [f"no mistake fails {name}: nothing shows that this check can fail" for name in self.idle_checks]
+        if self.cpu_seconds > CPU_SECONDS:
+            found.append(f"its checks take {self.cpu_seconds:.2f} s CPU on the reference; at most {CPU_SECONDS} s")
+        if not any(verdict.kind == "alternative" for verdict in self.verdicts):
+            found.append("no alternative: nothing shows that right code written otherwise is accepted")
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "problems": self.problems}
+
+    def count(self, kind: str, ok: bool | None = None) -> int:
+        return sum(v.kind == kind and (ok is None or v.ok == ok) for v in self.verdicts)
+
+
+def verify_unit(course: Course, unit: str, progress: Callable[[str], None] = lambda _: None) -> list[ExerciseProof]:
+    """Run every variant of every exercise of a unit through its checks, in this process; nothing untrusted runs."""
+    material = Material(course, course.units[unit])
+    proofs = {id: ExerciseProof(unit, id) for id in material.unit.exercises}
+    reference = _TimedReference(material, proofs)
+    run_unit_checks(material, _subjects(material, reference, proofs, progress), shrink=False)
+    for proof in proofs.values():
+        _find_idle(proof, reference.names[proof.exercise])
+    return list(proofs.values())
+
+
+def _subjects(material: Material, reference: _TimedReference, proofs: dict[str, ExerciseProof],
+              progress: Callable[[str], None]) -> Iterator[Any]:
+    yield reference
+    progress("the skeleton")
+    skeleton = SubmissionSubject(material, lambda _: _skeleton_program(material), LocalChannel, {})
+    yield skeleton
+    for result in skeleton.results:
+        proofs[result.id].verdicts.append(_judged("skeleton", "skeleton", result, result.score == 0))
+    for variant in material.variants:
+        progress(f"{variant.exercise}: {variant.id}")
+        subject = _OneExercise(material, variant.exercise, material.variant_program(variant), reference)
+        yield subject
+        proofs[variant.exercise].verdicts.append(_verdict_on(variant.kind, variant.id, subject.result))
+    for name in NULLS:
+        progress(f"null output: {name}")
+        subject = SubmissionSubject(material, lambda _: material.reference_program,
+                                    lambda program, name=name: NullChannel(program, name), {})
+        yield subject
+        for result in subject.results:
+            proofs[result.id].verdicts.append(
+                _judged("null", name, result, result.score < result.max_score / 2))
+
+
+class _TimedReference(ReferenceSubject):
+    """The reference, with the CPU seconds that its checks took, drawing of examples included."""
+
+    def __init__(self, material: Material, proofs: dict[str, ExerciseProof]):
+        super().__init__(material)
+        self._proofs, self._started = proofs, 0.0
+        self.names: dict[str, list[str]] = {}
+
+    def student(self, exercise: str) -> Any:
+        self._started = time.process_time()
+        return super().student(exercise)
+
+    def finished(self, exercise: str, outcomes: list) -> None:
+        proof = self._proofs[exercise]
+        proof.cpu_seconds = round(time.process_time() - self._started, 3)
+        proof.checks = len(outcomes)
+        self.names[exercise] = [outcome.check.name for outcome in outcomes]
+        super().finished(exercise, outcomes)
+        proof.verdicts.append(Verdict("reference", "reference", True, 1.0, 1.0))
+
+
+class _OneExercise(SubmissionSubject):
+    """A variant; only the checks of its own exercise count, the others are passed over unrun."""
+
+    def __init__(self, material: Material, exercise: str, program: list[dict[str, str]], reference: ReferenceSubject):
+        super().__init__(material, lambda _: program, LocalChannel, reference.probes)
+        self.exercise = exercise
+
+    def wants(self, exercise: str) -> bool:
+        return exercise == self.exercise
+
+    @property
+    def result(self) -> ExerciseResult:
+        return self.results[0]
+
+
+def _verdict_on(kind: str, id: str, result: ExerciseResult) -> Verdict:
+    if kind == "alternative":
+        return _judged(kind, id, result, result.score == result.max_score)
+    verdict = _judged(kind, id, result, result.score < result.max_score)
+    verdict.ok = verdict.ok and verdict.diagnosed_as == id
+    return verdict
+
+
+def _judged(kind: str, id: str, result: ExerciseResult, ok: bool) -> Verdict:
+    names = {check.diagnosis.id for check in result.checks if check.diagnosis}
+    return Verdict(kind, id, ok, result.score, result.max_score, ", ".join(sorted(names)),
+                   [check.name for check in result.checks if not check.passed])
+
+
+def _find_idle(proof: ExerciseProof, names: list[str]) -> None:
+    killed = {name for v in proof.verdicts if v.kind == "mistake" for name in v.failed_checks}
+    proof.idle_checks = [name for name in names if name not in killed]
+
+
+def _skeleton_program(material: Material) -> list[dict[str, str]]:
+    """The untouched notebook that students get, as the grader would run it."""
+    from autograder.submission.notebook import read_notebook
+    path = material.unit.assignment_path
+    cells, _ = read_notebook(path.read_bytes(), str(path))
+    return [{"label": f"cell {cell.index}", "source": cell.source, "mode": "definitions"} for cell in cells]
+
+
+def _complaint(verdict: Verdict) -> str:
+    score = f"{verdict.score:g} of {verdict.max_score:g} points"
+    if verdict.kind == "alternative":
+        return f"the alternative {verdict.id} gets {score}; it fails {', '.join(verdict.failed_checks)}"
+    if verdict.kind == "mistake" and verdict.score < verdict.max_score:
+        return f"the mistake {verdict.id} is diagnosed as {verdict.diagnosed_as or 'nothing'}"
+    return f"{verdict.kind} {verdict.id} gets {score}"

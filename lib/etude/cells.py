@@ -1,0 +1,137 @@
+"""Run a notebook's code cells so that one broken statement costs only what depends on it.
+
+Every top-level statement is executed on its own: a demonstration that fails (a plot, a missing module) does not take
+the definitions around it along. Cells that are not the exercise's own contribute definitions only.
+"""
+from __future__ import annotations
+import __future__
+
+import ast
+import linecache
+import traceback
+import types
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+MAX_MESSAGE = 500
+_FILE = "<etude "
+"""What the file names of compiled cells begin with, so that a traceback tells them from libraries."""
+_DEFINITIONS = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+_ASSIGNMENTS = (ast.Assign, ast.AnnAssign)
+# What the right-hand side of a kept assignment may call: constructors of constants, not training loops.
+_CALLABLE_ROOTS = frozenset(
+    "math torch np numpy nn F float int bool str complex tuple list dict set frozenset range len min max slice "
+    "namedtuple partial functools collections TypeVar".split()
+)
+
+
+@dataclass(frozen=True)
+class CellError:
+    """A statement of a cell that failed."""
+
+    label: str
+    line: int
+    type_name: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.label}, line {self.line}: {self.type_name}: {self.message}"
+
+
+@dataclass
+class Program:
+    """The namespace that the cells left behind, and the statements that failed on the way."""
+
+    module: types.ModuleType
+    errors: list[CellError] = field(default_factory=list)
+
+    @property
+    def namespace(self) -> dict[str, Any]:
+        return self.module.__dict__
+
+
+def load_program(cells: Iterable[Mapping[str, str]]) -> Program:
+    """Execute cells `{"label", "source", "mode"}` in order; mode `definitions` keeps imports, defs and constants."""
+    program = Program(types.ModuleType("__main__"))
+    for cell in cells:
+        _run_cell(program, cell["label"], cell["source"], cell["mode"] == "definitions")
+    return program
+
+
+def _run_cell(program: Program, label: str, source: str, definitions_only: bool) -> None:
+    source = without_magics(source)
+    filename = f"{_FILE}{label}>"
+    linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+    try:
+        tree = ast.parse(source, filename)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        line = getattr(error, "lineno", None) or 1
+        program.errors.append(CellError(label, line, type(error).__name__, _brief(getattr(error, "msg", error))))
+        return
+    flags = _future_flags(tree)
+    for statement in tree.body:
+        if definitions_only and not _is_definition(statement):
+            continue
+        _run_statement(program, label, filename, statement, flags)
+
+
+def _run_statement(program: Program, label: str, filename: str, statement: ast.stmt, flags: int) -> None:
+    try:
+        module = ast.Module([statement], type_ignores=[])
+        code = compile(module, filename, "exec", flags=flags, dont_inherit=True)
+        exec(code, program.namespace)
+    except BaseException as error:
+        # BaseException: a cell may raise SystemExit or a KeyboardInterrupt of its own; neither may end the worker.
+        place = place_of(error)
+        line = place[1] if place and place[0] == label else statement.lineno
+        program.errors.append(CellError(label, line, type(error).__name__, _brief(error)))
+
+
+def _is_definition(statement: ast.stmt) -> bool:
+    if isinstance(statement, _DEFINITIONS):
+        return True
+    if not isinstance(statement, _ASSIGNMENTS) or statement.value is None:
+        return False
+    calls = (node for node in ast.walk(statement.value) if isinstance(node, ast.Call))
+    return all(_root_name(call.func) in _CALLABLE_ROOTS for call in calls)
+
+
+def _root_name(node: ast.expr) -> str | None:
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else None
+
+
+def _future_flags(tree: ast.Module) -> int:
+    names = [alias.name for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "__future__"
+             for alias in node.names]
+    features = (getattr(__future__, name, None) for name in names)
+    return sum({feature.compiler_flag for feature in features if feature is not None})
+
+
+def without_magics(source: str) -> str:
+    """The cell without IPython's own syntax, line numbers kept: `%magic`, `!shell` and `name?` become blank."""
+    lines = source.splitlines()
+    if lines and lines[0].startswith("%%"):
+        if lines[0].split()[0] not in ("%%time", "%%timeit", "%%capture", "%%prun"):
+            return ""
+        lines[0] = ""
+    kept = ["" if line.startswith(("%", "!", "?")) or line.rstrip().endswith("?") and "#" not in line else line
+            for line in lines]
+    return "\n".join(kept) + "\n"
+
+
+def place_of(error: BaseException) -> tuple[str, int, str] | None:
+    """(cell label, line number, line) of the innermost frame that lies in a student's cell."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(_FILE)]
+    if not frames:
+        return None
+    return frames[-1].filename[len(_FILE):-1], frames[-1].lineno or 0, (frames[-1].line or "")[:200]
+
+
+def _brief(error: object) -> str:
+    try:
+        return str(error)[:MAX_MESSAGE]
+    except BaseException:  # a hostile __str__ is no reason to lose the worker
+        return "(the error's message could not be read)"

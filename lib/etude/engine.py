@@ -1,0 +1,337 @@
+"""Run checks: pytest collects them once, then every subject (a student, a known mistake) goes through all of them.
+
+A check's examples are drawn once by hypothesis from a seed and reused for every subject, so a passing submission pays
+for neither drawing nor the reference. Only a failure is run again under hypothesis, which shrinks it.
+"""
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import hypothesis
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+
+from etude.failures import CheckFailure, StudentStopped
+
+SHRINK_RUNS = 150
+SHRINK_SECONDS = 10.0
+_PROFILE = settings(max_examples=8, deadline=None, database=None, print_blob=False, report_multiple_bugs=False,
+                    suppress_health_check=list(HealthCheck), phases=(Phase.explicit, Phase.generate, Phase.shrink),
+                    verbosity=hypothesis.Verbosity.quiet)
+_UNUSED_PLUGINS = ("cacheprovider", "terminal", "faulthandler", "junitxml", "pastebin", "doctest", "unittest",
+                   "debugging", "stepwise", "setuponly", "setupplan", "threadexception", "unraisableexception",
+                   "logging", "warnings", "capture", "legacypath", "monkeypatch", "tmpdir", "recwarn")
+
+
+class CheckFileError(Exception):
+    """A check file cannot be used: the course's mistake, named by file and line."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check as its author wrote it."""
+
+    name: str
+    title: str
+    exercise: str
+    points: float
+    public: bool
+    has_cases: bool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one check for one subject. `case` is the failing example, as small as it could be made."""
+
+    check: Check
+    failure: BaseException | None = None
+    case: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    replay: Callable[[Any], None] = field(default=lambda student: None, repr=False)
+    """Runs the check once more on `case`, with another `student`."""
+
+    @property
+    def passed(self) -> bool:
+        return self.failure is None
+
+
+class Subject(Protocol):
+    """Whoever is being checked. With a method `wants(exercise)` it may leave exercises out."""
+
+    def student(self, exercise: str) -> Any:
+        """What the checks of this exercise receive as `student`."""
+        ...
+
+    def finished(self, exercise: str, outcomes: list[Outcome]) -> None:
+        """Called when all checks of an exercise have run."""
+        ...
+
+
+def run_checks(files: Sequence[Path], subjects: Iterable[Subject], *, reference: Any = None, seed: int = 0,
+               exercises: Sequence[str] | None = None, shrink: bool = True,
+               on_checks: Callable[[list[Check]], None] | None = None) -> None:
+    """Collect the checks in `files` once and run them for every subject, in the order of the files.
+
+    `on_checks` gets the collected checks before the first subject. Raises `CheckFileError` for a broken check file.
+    """
+    session = _Session(subjects, reference, seed, exercises, shrink, on_checks)
+    with _clean_environment():
+        pytest.main([*_arguments(files)], plugins=[session])
+    if session.error is not None:
+        raise session.error
+
+
+def _arguments(files: Sequence[Path]) -> list[str]:
+    disabled = [part for name in _UNUSED_PLUGINS for part in ("-p", f"no:{name}")]
+    # -c and --rootdir: no pytest.ini, conftest.py or plugin from anywhere but here takes part in grading.
+    return ["-c", os.devnull, "--rootdir", str(files[0].parent), "--noconftest", "--import-mode=importlib",
+            *disabled, *map(str, files)]
+
+
+@contextlib.contextmanager
+def _clean_environment() -> Iterator[None]:
+    """pytest without what the caller's environment adds to it; hypothesis with our profile while checks are made."""
+    saved = dict(os.environ)
+    profile = settings.get_current_profile_name()
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS"):
+        os.environ.pop(name, None)
+    settings.register_profile("etude", _PROFILE)
+    settings.load_profile("etude")
+    try:
+        yield
+    finally:
+        settings.load_profile(profile)
+        os.environ.clear()
+        os.environ.update(saved)
+
+
+class _Session:
+    """The pytest plugin: fixtures, the loop over subjects, and the execution of one check."""
+
+    def __init__(self, subjects: Iterable[Subject], reference: Any, seed: int, exercises: Sequence[str] | None,
+                 shrink: bool, on_checks: Callable[[list[Check]], None] | None):
+        self._subjects, self._reference, self._seed = subjects, reference, seed
+        self._exercises, self._shrink, self._on_checks = exercises, shrink, on_checks
+        self._student: Any = None
+        self._checks: dict[str, Check] = {}
+        self._examples: dict[str, list[dict[str, Any]]] = {}
+        self._outcome: Outcome | None = None
+        self.error: BaseException | None = None
+
+    @pytest.fixture
+    def student(self) -> Any:
+        return self._student
+
+    @pytest.fixture
+    def reference(self) -> Any:
+        return self._reference
+
+    # ------------------------------------------------------------------------------------------ hooks
+
+    def pytest_configure(self, config: pytest.Config) -> None:
+        for mark in ("exercise(id)", "points(n)", "public"):
+            config.addinivalue_line("markers", mark)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed and self.error is None:
+            self.error = CheckFileError(_crash_line(report))
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        try:
+            self._checks = {item.nodeid: _read_marks(item) for item in items}
+        except CheckFileError as error:
+            self.error = error
+        if self._exercises is not None:
+            items[:] = [item for item in items if self._checks[item.nodeid].exercise in self._exercises]
+        items.sort(key=_exercise_order([self._checks[item.nodeid].exercise for item in items], self._checks))
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        if self.error is None:
+            try:
+                self._loop(session.items)
+            except BaseException as error:  # pytest would print it and go on; the caller wants to know
+                self.error = error
+        return True
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when != "call" and report.failed and self.error is None:
+            self.error = CheckFileError(f"{report.nodeid}: {report.longreprtext.splitlines()[-1]}")
+        if report.when == "call" and not report.passed and self._outcome is None and self.error is None:
+            reason = report.longreprtext.splitlines()[-1:] or ["a check may not be skipped or expected to fail"]
+            self.error = CheckFileError(f"{report.nodeid}: {reason[0]}")
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> bool:
+        names = pyfuncitem._fixtureinfo.argnames
+        fixtures = {name: pyfuncitem.funcargs[name] for name in names}
+        started = time.perf_counter()
+        check = self._checks[pyfuncitem.nodeid]
+        case, failure = self._execute(pyfuncitem, fixtures)
+        seconds = time.perf_counter() - started
+        self._outcome = Outcome(check, failure, case, seconds, _replay(pyfuncitem, fixtures, case))
+        return True
+
+    # ------------------------------------------------------------------------------------------ the loop
+
+    def _loop(self, items: list[pytest.Item]) -> None:
+        if self._on_checks:
+            self._on_checks([self._checks[item.nodeid] for item in items])
+        by_exercise: dict[str, list[pytest.Item]] = {}
+        # pytest tears down what the next item does not share, so it is told which one that is; after the last comes
+        # the next subject's first.
+        following = dict(zip(items, [*items[1:], *items[:1]], strict=True))
+        for item in items:
+            by_exercise.setdefault(self._checks[item.nodeid].exercise, []).append(item)
+        for subject in self._subjects:
+            wants = getattr(subject, "wants", lambda exercise: True)
+            for exercise, group in by_exercise.items():
+                if not wants(exercise):
+                    continue
+                self._student = subject.student(exercise)
+                outcomes = [self._run(item, following[item]) for item in group]
+                self._student = None
+                subject.finished(exercise, outcomes)
+
+    def _run(self, item: pytest.Item, following: pytest.Item) -> Outcome:
+        self._outcome = None
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=following if following is not item else None)
+        if self.error is not None:
+            raise self.error
+        assert self._outcome is not None, f"{item.nodeid} ended without an outcome"
+        return self._outcome
+
+    # ------------------------------------------------------------------------------------------ one check
+
+    def _execute(self, item: pytest.Function, fixtures: dict[str, Any]) -> tuple[dict, BaseException | None]:
+        if not hasattr(item.obj, "hypothesis"):
+            return {}, _attempt(item.obj, fixtures)
+        inner = item.obj.hypothesis.inner_test
+        for case in self._cases(item, fixtures):
+            failure = _attempt(inner, {**fixtures, **case})
+            if failure is not None:
+                if self._shrink and not isinstance(failure, StudentStopped):
+                    return self._shrunk(item, inner, fixtures, case, failure)
+                return case, failure
+        return {}, None
+
+    def _cases(self, item: pytest.Function, fixtures: dict[str, Any]) -> list[dict[str, Any]]:
+        """The check's examples: its corners, then what hypothesis draws from the seed. Drawn once a session."""
+        if item.nodeid not in self._examples:
+            drawn: list[dict[str, Any]] = []
+
+            def collect(*args: Any, **kwargs: Any) -> None:
+                drawn.append({name: value for name, value in kwargs.items() if name not in fixtures})
+
+            self._under_hypothesis(item, collect, fixtures)
+            self._examples[item.nodeid] = drawn
+        return self._examples[item.nodeid]
+
+    def _shrunk(self, item: pytest.Function, inner: Callable, fixtures: dict[str, Any], case: dict[str, Any],
+                failure: BaseException) -> tuple[dict, BaseException]:
+        """The smallest failing example that hypothesis finds, or the one at hand when it finds none."""
+        best = [(case, failure)]
+        explicit = len(getattr(item.obj, "hypothesis_explicit_examples", ()))
+        runs, deadline = 0, time.monotonic() + SHRINK_SECONDS
+
+        def attempt(*args: Any, **kwargs: Any) -> None:
+            nonlocal runs
+            runs += 1
+            if runs <= explicit:  # the corners come first and are never shrunk
+                return
+            if runs > explicit + SHRINK_RUNS or time.monotonic() > deadline:
+                raise _Enough
+            drawn = {name: value for name, value in kwargs.items() if name not in fixtures}
+            error = _attempt(inner, {**fixtures, **drawn})
+            if isinstance(error, StudentStopped):
+                raise _Enough
+            if error is not None:
+                best.append((drawn, error))
+                raise error
+
+        with contextlib.suppress(_Enough, Exception):
+            self._under_hypothesis(item, attempt, fixtures)
+        return best[-1]
+
+    def _under_hypothesis(self, item: pytest.Function, body: Callable, fixtures: dict[str, Any]) -> None:
+        handle = item.obj.hypothesis
+        original, handle.inner_test = handle.inner_test, body
+        try:
+            hypothesis.seed(self._seed)(item.function)
+            # hypothesis inspects and may print what it is given, so it gets placeholders; `body` knows the real ones.
+            item.obj(**dict.fromkeys(fixtures))
+        finally:
+            handle.inner_test = original
+
+
+class _Enough(BaseException):
+    """Ends a hypothesis run that has shrunk long enough; not an Exception, so hypothesis lets it through."""
+
+
+def _replay(item: pytest.Function, fixtures: dict[str, Any], case: dict[str, Any]) -> Callable[[Any], None]:
+    test = item.obj.hypothesis.inner_test if hasattr(item.obj, "hypothesis") else item.obj
+    return lambda student: test(**{**fixtures, **case, "student": student})
+
+
+def _attempt(test: Callable, arguments: dict[str, Any]) -> BaseException | None:
+    try:
+        test(**arguments)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except hypothesis.errors.UnsatisfiedAssumption:
+        return None
+    except Exception as error:
+        return error
+    return None
+
+
+def _read_marks(item: pytest.Item) -> Check:
+    place = f"{item.path.name}::{item.name}"
+    exercise, points = item.get_closest_marker("exercise"), item.get_closest_marker("points")
+    title = (getattr(item.function, "__doc__", None) or "").strip().split("\n")[0]
+    if exercise is None or len(exercise.args) != 1:
+        raise CheckFileError(f"{place}: no @exercise(\"…\") mark")
+    if points is None or len(points.args) != 1 or not points.args[0] > 0:
+        raise CheckFileError(f"{place}: no @points(…) mark with a positive number")
+    if not title:
+        raise CheckFileError(f"{place}: no docstring; its first line is the title that students read")
+    return Check(item.name, title, exercise.args[0], float(points.args[0]),
+                 item.get_closest_marker("public") is not None, hasattr(item.obj, "hypothesis"))
+
+
+def _exercise_order(exercises: list[str], checks: dict[str, Check]) -> Callable[[pytest.Item], int]:
+    first = {name: index for index, name in reversed(list(enumerate(exercises)))}
+    return lambda item: first[checks[item.nodeid].exercise]
+
+
+def _crash_line(report: pytest.CollectReport) -> str:
+    text = [line for line in report.longreprtext.splitlines() if line.strip()]
+    place = next((line for line in reversed(text) if ".py:" in line), report.nodeid)
+    reason = next((line[2:].strip() for line in reversed(text) if line.startswith("E ")), text[-1] if text else "")
+    return f"{place}: {reason}"
+
+
+def failure_text(failure: BaseException) -> tuple[str, str]:
+    """(what happened in one sentence, what to try next) for the exception that failed a check."""
+    if isinstance(failure, CheckFailure):
+        return failure.summary, failure.hint
+    if isinstance(failure, StudentStopped):
+        return f"Your code was stopped: {failure}.".replace("..", "."), ""
+    from etude.failures import MissingName, StudentError
+    if isinstance(failure, MissingName):
+        return f"{failure.message}.", "Keep the name from the skeleton, and run the cell that defines it."
+    if isinstance(failure, StudentError) and failure.type_name == "NotImplementedError":
+        return "Not implemented yet: the TODO is still there.", ""
+    if isinstance(failure, StudentError):
+        place = f" in {failure.place}" if failure.place else ""
+        line = f": `{failure.line}`" if failure.line else ""
+        return f"Your code raised {failure.type_name}: {failure.message}{place}{line}.", ""
+    if isinstance(failure, AssertionError):
+        return (str(failure).split("\n")[0] or "the property does not hold."), ""
+    return f"What your function returned could not be used: {type(failure).__name__}: {failure}.", ""
