@@ -40,12 +40,16 @@
 # %% role="setup"
 import math
 
-# %% [markdown]
-# The picture shows the whole mechanism: on the left one head, on the right how several heads share the work.
-# %%
-import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
+
+from etude import check
+
+# %% [markdown]
+# The picture shows the whole mechanism: on the left one head, on the right how several heads share the work.
+
+# %%
+import matplotlib.pyplot as plt
 
 plt.rcParams.update(dict.fromkeys(["figure.facecolor", "axes.facecolor", "savefig.facecolor"], "white"))
 plt.rcParams.update(dict.fromkeys(["text.color", "axes.labelcolor", "xtick.color", "ytick.color"], "black"))
@@ -506,9 +510,9 @@ def block_sparse(q: Tensor, k: Tensor, v: Tensor, layout: Tensor, block: int) ->
 
     Returns (B, H, T, e) float; 0 (with gradients 0) for queries whose row of `layout` is all False.
 
-    Memory: no tensor may have a query axis and a key axis of length T at once. Precisely: with at most m True
-    entries in a row of `layout`, no tensor that you create (views aside) has more than
-    2 * B * H * nb * block * max(m, 1) * max(block, d, e) elements. The grader measures it.
+    Memory: no tensor may have a query axis and a key axis of length T at once. Precisely: with at most m True entries
+    in a row of `layout`, no tensor that you create (views aside) has more elements than `layout` itself or than
+    2 * B * H * nb * block * max(m, 1) * max(block, d, e), whichever is larger. The grader measures it.
     """
     ### BEGIN SOLUTION
     heads = []

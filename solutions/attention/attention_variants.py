@@ -1141,7 +1141,6 @@ def sparsemax(z):
 @mistake("sparsemax", "support_without_rank", "the support is found by 1 + z > the sum, without the factor j",
          hint="Eq. (9) compares 1 + j z_(j) with the sum of the j largest scores.")
 def sparsemax(z):
-    z = z - z.amax(-1, keepdim=True)
     ordered = torch.sort(z, dim=-1, descending=True).values
     k = (1 + ordered > ordered.cumsum(-1)).sum(-1, keepdim=True)
     return (z - (ordered.cumsum(-1).gather(-1, k - 1) - 1) / k).clamp(min=0)

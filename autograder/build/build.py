@@ -1,0 +1,97 @@
+"""`autograder build`: make assignments/ from solutions/, or say what is out of date there."""
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from autograder.build.check_file import read_checks
+from autograder.build.leaks import Generated, Source, check_leaks
+from autograder.build.places import read_text
+from autograder.build.public_checks import slice_public
+from autograder.build.skeleton import build_notebook
+from autograder.build.source import read_source
+
+if TYPE_CHECKING:
+    from autograder.course import Course, Unit
+
+# What JupyterLab, Python and hypothesis leave behind when someone works in assignments/.
+_LEFTOVERS = {".ipynb_checkpoints", "__pycache__", ".hypothesis", ".pytest_cache"}
+
+
+@dataclass(frozen=True)
+class Change:
+    """A file of assignments/ that is not what the sources make of it."""
+
+    path: Path
+    kind: Literal["missing", "different", "stray"]
+
+    def __str__(self) -> str:
+        says = {"missing": "is missing", "different": "is out of date", "stray": "is made by no source; delete it"}
+        return f"{self.path.parent.name}/{self.path.name} {says[self.kind]}"
+
+
+def build(course: Course, check: bool = False) -> list[Change]:
+    """Write what differs and return it; with `check`, only return it. Stray files are reported, never deleted.
+
+    Raises `UsageError`, before anything is written, for a source that breaks a rule and for a leak.
+    """
+    files = _generate(course)
+    changes = [Change(path, kind) for path, text in files.items() if (kind := _state(path, text))]
+    if not check:
+        for change in changes:
+            write_atomically(change.path, files[change.path])
+    return changes + _strays(course.root / "assignments", files)
+
+
+def released_checks_path(unit: Unit) -> Path:
+    """Where the public checks of a unit are released: next to its notebook."""
+    return unit.assignment_path.with_name(f"{unit.notebook}_checks.py")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file in one step: a reader, or an interrupted build, never sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        os.chmod(name, 0o644)  # mkstemp makes files that only their owner can read
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def _generate(course: Course) -> dict[Path, str]:
+    """The text of every file of assignments/."""
+    sources = [_read(unit) for unit in course.units.values()]
+    files: dict[Path, str] = {}
+    generated = []
+    for unit, source in zip(course.units.values(), sources, strict=True):
+        made = {unit.assignment_path: build_notebook(unit), released_checks_path(unit): slice_public(source.checks)}
+        files |= made
+        generated += [Generated(unit.id, f"{path.parent.name}/{path.name}", text) for path, text in made.items()]
+    check_leaks(sources, generated)
+    return files
+
+
+def _read(unit: Unit) -> Source:
+    # A unit without variants is `autograder verify`'s complaint, not the build's.
+    variants = read_text(unit.variants_path) if unit.variants_path.exists() else ""
+    return Source(unit.id, unit.solution_path, read_source(unit.solution_path, unit.exercises),
+                  read_checks(unit.checks_path, unit.exercises), unit.variants_path, variants)
+
+
+def _state(path: Path, text: str) -> Literal["missing", "different"] | None:
+    try:
+        return None if path.read_bytes() == text.encode() else "different"
+    except FileNotFoundError:
+        return "missing"
+
+
+def _strays(folder: Path, files: dict[Path, str]) -> list[Change]:
+    found = [path for path in sorted(folder.rglob("*")) if path.is_file() and path not in files]
+    return [Change(path, "stray") for path in found if _LEFTOVERS.isdisjoint(path.relative_to(folder).parts)]

@@ -1,0 +1,259 @@
+"""The course: course.yml as a typed model, and where the files of a unit are.
+
+`load_course` is the way in. Whatever is wrong with the file is told in one line that names the line, the entry, what
+was expected and what stands there. Only this module needs pydantic, and nothing here needs torch.
+"""
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from autograder.errors import UsageError
+from autograder.located_yaml import Located, dotted, read_yaml
+from autograder.one_line import one_line
+
+FILE_NAME = "course.yml"
+SCHEMA = 1
+MAX_BYTES = 1 << 20
+
+
+# ---------------------------------------------------------------------------------------------- values
+
+def _expect(what: str, accepts: Any) -> BeforeValidator:
+    """A validator whose message says what was expected and what stands there, whatever pydantic would have said."""
+    def validate(value: Any) -> Any:
+        if not accepts(value):
+            raise PydanticCustomError("expected", "{text}", {"text": f"expected {what}, got {_shown(value)}"})
+        return value
+    return BeforeValidator(validate)
+
+
+def _is_number(value: Any) -> bool:
+    # A bool is an int in Python, but `points: yes` is a mistake.
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= 1e9
+
+
+def _is_whole(value: Any) -> bool:
+    return _is_number(value) and isinstance(value, int)
+
+
+def _matches(pattern: str) -> Any:
+    return lambda value: isinstance(value, str) and re.fullmatch(pattern, value) is not None
+
+
+def _shown(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "nothing", True: "true", False: "false"}[value]
+    if isinstance(value, (dict, list)):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    if isinstance(value, (str, int, float)):
+        # Python refuses to print integers of thousands of digits.
+        return repr(value)[:80] if not isinstance(value, int) or abs(value) < 10**60 else "a huge number"
+    return f"a {type(value).__name__} (put it in quotes)"
+
+
+_ID, _STEM = r"[A-Za-z][A-Za-z0-9_]{0,63}", r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
+Positive = Annotated[float, Field(gt=0), _expect("a positive number", lambda v: _is_number(v) and v > 0)]
+Whole = Annotated[int, Field(gt=0), _expect("a positive whole number", lambda v: _is_whole(v) and v > 0)]
+Stars = Annotated[int, Field(ge=1, le=3), _expect("1, 2 or 3", lambda v: _is_whole(v) and 1 <= v <= 3)]
+Line = Annotated[str, _expect("a line of text", lambda v: isinstance(v, str) and v.strip() and v.isprintable())]
+Id = Annotated[str, _expect("an id of letters, digits and _", _matches(_ID))]
+# In a notebook `check_<id>` is the cell that checks exercise <id>; `setup`, `setup_2`, ... are the setup cells.
+ExerciseId = Annotated[str, _expect("an id of letters, digits and _, but not check_... or setup",
+                                    _matches(rf"(?!check_|setup(_\d+)?$){_ID}"))]
+Stem = Annotated[str, _expect("a file name without its ending: letters, digits, _ and -", _matches(_STEM))]
+Module = Annotated[str, _expect("the name of a module", _matches(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"))]
+Schema = Annotated[Literal[1], _expect(f"{SCHEMA}, the version that this autograder reads",
+                                       lambda v: _is_whole(v) and v == SCHEMA)]
+
+
+# ---------------------------------------------------------------------------------------------- the model
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Exercise(_Model):
+    """One exercise: a cell to fill, graded by its checks."""
+
+    title: Line
+    points: Positive
+    minutes: Positive
+    """Time that a student needs, roughly."""
+    difficulty: Stars
+    _id: str = PrivateAttr("")
+
+    @property
+    def id(self) -> str:
+        return self._id
+
+
+class Unit(_Model):
+    """An architecture family: one notebook, one nbgrader assignment."""
+
+    title: Line
+    notebook: Stem
+    """Name of the notebook, without its ending."""
+    exercises: Annotated[dict[ExerciseId, Exercise], Field(min_length=1)]
+    _id: str = PrivateAttr("")
+    _root: Path = PrivateAttr(Path())
+
+    @property
+    def id(self) -> str:
+        return self._id
+
+    @property
+    def points(self) -> float:
+        return sum(exercise.points for exercise in self.exercises.values())
+
+    @property
+    def solution_path(self) -> Path:
+        """The single source: the notebook as a percent script, with its solutions."""
+        return self._root / "solutions" / self.id / f"{self.notebook}.py"
+
+    @property
+    def checks_path(self) -> Path:
+        return self._root / "solutions" / self.id / f"{self.notebook}_checks.py"
+
+    @property
+    def variants_path(self) -> Path:
+        return self._root / "solutions" / self.id / f"{self.notebook}_variants.py"
+
+    @property
+    def assignment_path(self) -> Path:
+        """The notebook that students get."""
+        return self._root / "assignments" / self.id / f"{self.notebook}.ipynb"
+
+
+class Limits(_Model):
+    """What a student's code may use."""
+
+    call_seconds: Positive = 5.0
+    """One call of a student's function."""
+    exercise_seconds: Positive = 60.0
+    """All checks of one exercise of one submission."""
+    memory_mb: Whole = 2048
+    """Address space of a worker."""
+
+
+class Course(_Model):
+    """The whole of course.yml."""
+
+    schema_: Annotated[Schema, Field(alias="schema")]
+    title: Line
+    units: Annotated[dict[Id, Unit], Field(min_length=1)]
+    limits: Limits = Field(default_factory=Limits)
+    preload: list[Module] = Field(default_factory=list)
+    """Modules beyond the standard list that students may import."""
+    _root: Path = PrivateAttr(Path())
+
+    @property
+    def root(self) -> Path:
+        """The folder that course.yml lies in."""
+        return self._root
+
+    @model_validator(mode="after")
+    def _name_entries(self) -> Course:
+        for unit_id, unit in self.units.items():
+            unit._id = unit_id
+            for exercise_id, exercise in unit.exercises.items():
+                exercise._id = exercise_id
+        return self
+
+    def unit(self, unit_id: str) -> Unit:
+        """The unit with this id. Raises `UsageError` naming the nearest one."""
+        if unit_id not in self.units:
+            hint = nearest(unit_id, self.units) or f"; the course has {', '.join(list(self.units)[:10])}"
+            raise UsageError(f"unknown unit {unit_id!r}{hint}")
+        return self.units[unit_id]
+
+    @classmethod
+    def json_schema(cls) -> dict[str, Any]:
+        """The JSON Schema of course.yml, by which editors complete it."""
+        return cls.model_json_schema(by_alias=True)
+
+
+# ---------------------------------------------------------------------------------------------- reading it
+
+def find_course(start: Path) -> Path:
+    """The course.yml in the folder `start` or the nearest folder above it."""
+    start = Path(start).resolve()
+    for folder in (start, *start.parents):
+        if (folder / FILE_NAME).is_file():
+            return folder / FILE_NAME
+    raise UsageError(f"no {FILE_NAME} in {start} or any folder above it")
+
+
+def load_course(path: Path) -> Course:
+    """The course that a course.yml describes. Raises `UsageError` with one line that names the place."""
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    return parse_course(data, str(path), path.resolve().parent)
+
+
+def parse_course(data: bytes, name: str, root: Path) -> Course:
+    """The course in the bytes of a course.yml called `name`, whose files lie under `root`."""
+    if len(data) > MAX_BYTES:
+        raise UsageError(f"{name}: larger than {MAX_BYTES >> 20} MiB; is this a course.yml?")
+    try:
+        located = read_yaml(data.decode("utf-8-sig"), name)
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UsageError(f"{name}:{line}: not UTF-8: byte 0x{data[error.start]:02x}") from None
+    if not isinstance(located.value, dict):
+        raise UsageError(f"{name}:1: expected a mapping at the top, got {_shown(located.value)}")
+    return _with_root(_validated(located), root)
+
+
+def _with_root(course: Course, root: Path) -> Course:
+    course._root = root
+    for unit in course.units.values():
+        unit._root = root
+    return course
+
+
+def _validated(located: Located) -> Course:
+    try:
+        return Course.model_validate(located.value)
+    except ValidationError as error:
+        faults = sorted((_fault(fault, located) for fault in error.errors()), key=lambda fault: fault[:2])
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    raise UsageError(f"{located.name}:{faults[0][1]}: {one_line(faults[0][2])}{more}")
+
+
+# The model that a path of keys leads to; every second key is a name that the course chose.
+_MODELS = {"": Course, "limits": Limits, "units.*": Unit, "units.*.exercises.*": Exercise}
+_MESSAGES = {"missing": "missing", "too_short": "expected at least one entry",
+             "list_type": "expected a list, got {got}", "dict_type": "expected a mapping, got {got}",
+             "model_type": "expected a mapping, got {got}"}
+
+
+def _fault(error: Any, located: Located) -> tuple[bool, int, str]:
+    """(sort key, line, text). Unknown keys first: a typing error also makes the key that was meant missing."""
+    path, kind = tuple(step for step in error["loc"] if step != "[key]"), error["type"]
+    if kind == "extra_forbidden":
+        pattern = ".".join("*" if index % 2 else str(step) for index, step in enumerate(path[:-1]))
+        message = "unknown key" + nearest(path[-1], _keys(_MODELS.get(pattern, Course)))
+    else:
+        message = _MESSAGES.get(kind, error["msg"]).replace("{got}", _shown(error["input"]))
+    of_key = kind in ("extra_forbidden", "missing") or error["loc"][-1] == "[key]"
+    return kind != "extra_forbidden", located.line(path, of_key), f"{dotted(path)}: {message}"
+
+
+def _keys(model: type[BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def nearest(word: str, known: Any) -> str:
+    """A hint to add to a message about an unknown word: `; did you mean 'points'?`, or nothing."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
