@@ -15,7 +15,7 @@ from autograder.one_line import one_line
 
 MAX_DEPTH = 20
 MAX_SCALAR = 10_000
-Path = tuple[Any, ...]
+KeyPath = tuple[Any, ...]
 """Keys and list positions from the top down to an entry."""
 
 # libyaml's parser where it is compiled in: it is ten times faster, and both report the same lines.
@@ -28,10 +28,10 @@ class Located:
 
     name: str
     value: Any = None
-    key_lines: dict[Path, int] = field(default_factory=dict)
-    value_lines: dict[Path, int] = field(default_factory=dict)
+    key_lines: dict[KeyPath, int] = field(default_factory=dict)
+    value_lines: dict[KeyPath, int] = field(default_factory=dict)
 
-    def line(self, path: Path, of_key: bool = False) -> int:
+    def line(self, path: KeyPath, of_key: bool = False) -> int:
         """Line of the deepest entry on `path` that exists, counted from 1."""
         lines = self.key_lines if of_key else self.value_lines
         while path and path not in lines:
@@ -76,7 +76,7 @@ class _Reader:
         self.located = located
         self.scalars = yaml.constructor.SafeConstructor()
 
-    def value(self, node: yaml.Node, path: Path) -> Any:
+    def value(self, node: yaml.Node, path: KeyPath) -> Any:
         self.located.value_lines[path] = node.start_mark.line + 1
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
@@ -84,7 +84,7 @@ class _Reader:
             return [self.value(child, (*path, index)) for index, child in enumerate(node.value)]
         return self._scalar(node)
 
-    def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
+    def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
         mapping: dict[str, Any] = {}
         for key_node, value_node in node.value:
             key, line = self._key(key_node), key_node.start_mark.line + 1
@@ -110,7 +110,7 @@ class _Reader:
             _fail(self.located.name, node.start_mark.line + 1, f"cannot read {node.value[:60]}: put it in quotes")
 
 
-def dotted(path: Path) -> str:
+def dotted(path: KeyPath) -> str:
     """`units.attention.points`, as messages name an entry; positions in lists are `preload[0]`."""
     text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
     return text.removeprefix(".")

@@ -37,7 +37,7 @@ class ExerciseProof:
 
     unit: str
     exercise: str
-    checks: int = 0
+    checks: list[str] = field(default_factory=list)
     cpu_seconds: float = 0.0
     verdicts: list[Verdict] = field(default_factory=list)
     idle_checks: list[str] = field(default_factory=list)
@@ -56,24 +56,39 @@ class ExerciseProof:
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "problems": self.problems}
 
-    def count(self, kind: str, ok: bool | None = None) -> int:
-        return sum(v.kind == kind and (ok is None or v.ok == ok) for v in self.verdicts)
+    def count(self, kind: str) -> int:
+        return sum(v.kind == kind for v in self.verdicts)
+
+    def right(self, kind: str) -> int:
+        """How many of this kind were judged as they should be; a mistake has to be named, too."""
+        return sum(v.kind == kind and v.ok for v in self.verdicts)
+
+    def losing(self, kind: str) -> int:
+        """How many of this kind lost points."""
+        return sum(v.kind == kind and v.score < v.max_score for v in self.verdicts)
 
 
 def verify_unit(course: Course, unit: str, progress: Callable[[str], None] = lambda _: None) -> list[ExerciseProof]:
     """Run every variant of every exercise of a unit through its checks, in this process; nothing untrusted runs."""
     material = Material(course, course.units[unit])
     proofs = {id: ExerciseProof(unit, id) for id in material.unit.exercises}
-    reference = _TimedReference(material, proofs)
-    run_unit_checks(material, _subjects(material, reference, proofs, progress), shrink=False)
+    run_unit_checks(material, _subjects(material, proofs, progress), shrink=False)
     for proof in proofs.values():
-        _find_idle(proof, reference.names[proof.exercise])
+        _find_idle(proof)
     return list(proofs.values())
 
 
-def _subjects(material: Material, reference: _TimedReference, proofs: dict[str, ExerciseProof],
+def _subjects(material: Material, proofs: dict[str, ExerciseProof],
               progress: Callable[[str], None]) -> Iterator[Any]:
+    reference = ReferenceSubject(material)
     yield reference
+    progress("the reference")
+    again = _TimedReference(material)
+    yield again
+    for result in again.results:
+        proof = proofs[result.id]
+        proof.checks, proof.cpu_seconds = [c.name for c in result.checks], again.cpu_seconds[result.id]
+        proof.verdicts.append(_judged("reference", "reference", result, result.score == result.max_score))
     progress("the skeleton")
     skeleton = SubmissionSubject(material, lambda _: _skeleton_program(material), LocalChannel, {})
     yield skeleton
@@ -94,25 +109,21 @@ def _subjects(material: Material, reference: _TimedReference, proofs: dict[str, 
                 _judged("null", name, result, result.score < result.max_score / 2))
 
 
-class _TimedReference(ReferenceSubject):
-    """The reference, with the CPU seconds that its checks took, drawing of examples included."""
+class _TimedReference(SubmissionSubject):
+    """The reference handed in as a submission: it must get full marks, in time. Examples have been drawn before."""
 
-    def __init__(self, material: Material, proofs: dict[str, ExerciseProof]):
-        super().__init__(material)
-        self._proofs, self._started = proofs, 0.0
-        self.names: dict[str, list[str]] = {}
+    def __init__(self, material: Material):
+        super().__init__(material, lambda _: material.reference_program, LocalChannel, {})
+        self.cpu_seconds: dict[str, float] = {}
+        self._started = 0.0
 
     def student(self, exercise: str) -> Any:
         self._started = time.process_time()
         return super().student(exercise)
 
     def finished(self, exercise: str, outcomes: list) -> None:
-        proof = self._proofs[exercise]
-        proof.cpu_seconds = round(time.process_time() - self._started, 3)
-        proof.checks = len(outcomes)
-        self.names[exercise] = [outcome.check.name for outcome in outcomes]
+        self.cpu_seconds[exercise] = round(time.process_time() - self._started, 3)
         super().finished(exercise, outcomes)
-        proof.verdicts.append(Verdict("reference", "reference", True, 1.0, 1.0))
 
 
 class _OneExercise(SubmissionSubject):
@@ -144,9 +155,9 @@ def _judged(kind: str, id: str, result: ExerciseResult, ok: bool) -> Verdict:
                    [check.name for check in result.checks if not check.passed])
 
 
-def _find_idle(proof: ExerciseProof, names: list[str]) -> None:
+def _find_idle(proof: ExerciseProof) -> None:
     killed = {name for v in proof.verdicts if v.kind == "mistake" for name in v.failed_checks}
-    proof.idle_checks = [name for name in names if name not in killed]
+    proof.idle_checks = [name for name in proof.checks if name not in killed]
 
 
 def _skeleton_program(material: Material) -> list[dict[str, str]]:

@@ -1,1 +1,1 @@
-"""A student's functions and modules as the checks hold them: calls go over the wire, tensors stay in the autograd graph."""
+"""A student's functions and modules as checks hold them: calls go over the wire, tensors stay in the graph."""

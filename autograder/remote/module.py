@@ -42,8 +42,8 @@ class RemoteModule(nn.Module):
                 raise
             return lambda *args, **kwargs: self._call(name, args, kwargs)
 
-    def __observe__(self, args: tuple, kwargs: dict) -> Any:
-        return self._function("forward").__observe__(args, kwargs)
+    def __observe__(self, args: tuple, kwargs: dict, audit: bool) -> Any:
+        return self._function("forward").__observe__(args, kwargs, audit)
 
     def _call(self, method: str, args: tuple, kwargs: dict) -> Any:
         reply = self._function(method)._call(args, kwargs)

@@ -84,9 +84,9 @@ class RemoteFunction:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._call(args, kwargs)["result"]
 
-    def __observe__(self, args: tuple, kwargs: dict) -> Observation:
-        reply = self._call(args, kwargs, echo=True, audit=True)
-        after, largest = reply.get("inputs_after"), reply.get("largest")
+    def __observe__(self, args: tuple, kwargs: dict, audit: bool) -> Observation:
+        reply = self._call(args, kwargs, echo=True, audit=audit)
+        after, largest = reply.get("inputs_after"), reply.get("largest", [])
         if not isinstance(after, list) or not isinstance(largest, list):
             raise StudentStopped("the worker sent an incomplete reply")
         return Observation(reply["result"], after, tuple(largest))

@@ -166,6 +166,8 @@ class Executor:
     def _keep_graph(self, node: int | None, inputs: list[torch.Tensor], outputs: list[torch.Tensor]) -> None:
         if node is not None and any(output.requires_grad for output in outputs):
             self.nodes[node] = inputs, outputs
+        elif node is not None:
+            self.nodes.pop(node, None)  # when requests are replayed, no graph of an earlier run may stand in
 
 
 def _with_state(module: torch.nn.Module, method: str, state: dict) -> Callable:

@@ -1,6 +1,7 @@
 """Call a function and see what it did besides returning: to its inputs, and how large its tensors grew."""
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,15 +19,18 @@ class Observation:
     largest: tuple[int, ...]
 
 
-def observe(function: Callable, *args: Any, **kwargs: Any) -> Observation:
-    """`function(*args, **kwargs)` under observation; a remote function is observed in its worker."""
+def observe(function: Callable, *args: Any, audit: bool = False, **kwargs: Any) -> Observation:
+    """`function(*args, **kwargs)` under observation; a remote function is observed in its worker.
+
+    `largest` is found only with `audit`, which looks at every operation and makes the call several times slower.
+    """
     remote = getattr(function, "__observe__", None)
     if remote is not None:
-        return remote(args, kwargs)
-    audit = LargestTensor()
-    with audit:
+        return remote(args, kwargs, audit)
+    watch = LargestTensor()
+    with watch if audit else contextlib.nullcontext():
         result = function(*args, **kwargs)
-    return Observation(result, list(tensors_in((args, kwargs))), audit.largest)
+    return Observation(result, list(tensors_in((args, kwargs))), watch.largest)
 
 
 def tensors_in(tree: Any) -> Iterator[torch.Tensor]:

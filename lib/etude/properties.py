@@ -221,7 +221,8 @@ def assert_detached(*named: tuple[str, Tensor]) -> None:
     """U11: buffers and returned statistics do not require a gradient: they would keep every past graph alive."""
     for name, tensor in named:
         if tensor.requires_grad:
-            raise CheckFailure(f"`{name}` requires a gradient.", hint="Compute it under torch.no_grad(), or detach() it.")
+            raise CheckFailure(f"`{name}` requires a gradient.",
+                               hint="Compute it under torch.no_grad(), or detach() it.")
 
 
 def assert_invariant(function: Function, case: Case, change: Callable[[dict[str, Any]], dict[str, Any]],
@@ -239,7 +240,7 @@ def assert_invariant(function: Function, case: Case, change: Callable[[dict[str,
 
 def assert_no_larger(function: Function, case: Case, elements: int, says: str) -> None:
     """No tensor made during the call has more than `elements` elements; `says` explains the bound."""
-    seen = observe(function, *case.arguments().values())
+    seen = observe(function, *case.arguments().values(), audit=True)
     made = 1
     for dim in seen.largest:
         made *= dim

@@ -168,15 +168,18 @@ class Cases:
     def __init__(self, *, sizes: Mapping[str, Sequence[int]] | None = None,
                  flags: Mapping[str, Sequence[Any]] | None = None,
                  derived: Mapping[str, Callable[[Sizes], int]] | None = None,
-                 legal: Callable[[Sizes], bool] | None = None, **arguments: Argument):
+                 legal: Callable[[Sizes], bool] | None = None, also: Sequence[Mapping[str, int]] = (),
+                 **arguments: Argument):
         """`sizes`: symbol -> (smallest, largest usual[, beyond any block]), default (1, 5).
 
         `flags`: name -> values. `derived`: symbol -> its value from the others. `legal`: False excludes a draw.
+        `also`: sizes of further corners, where a mistake shows that the usual ones may miss.
         """
         self.arguments = arguments
         self.flags = {name: tuple(values) for name, values in (flags or {}).items()}
         self.derived = dict(derived or {})
         self.legal = legal or (lambda _: True)
+        self.also = [dict(sizes) for sizes in also]
         named = dict(sizes or {})
         for argument in arguments.values():
             for symbol in argument.symbols():
@@ -186,7 +189,7 @@ class Cases:
 
     def but(self, **changes: Argument) -> Cases:
         """The same specification with some arguments replaced or added."""
-        return Cases(sizes=self.sizes, flags=self.flags, derived=self.derived, legal=self.legal,
+        return Cases(sizes=self.sizes, flags=self.flags, derived=self.derived, legal=self.legal, also=self.also,
                      **{**self.arguments, **changes})
 
     def case(self, sizes: Mapping[str, int], flags: Mapping[str, Any] | None = None, **fields: Any) -> Case:
@@ -226,6 +229,8 @@ class Cases:
         for name, values in self.flags.items():
             for seed, value in enumerate(values[1:], 100):
                 yield self.case(distinct, {name: value}, seed=seed)
+        for seed, sizes in enumerate(self.also, 200):
+            yield self.case({**distinct, **sizes}, seed=seed)
 
     def _distinct(self) -> dict[str, int]:
         """Pairwise different sizes where the bounds allow it: code that mixes up two axes must not get away."""
@@ -238,10 +243,14 @@ class Cases:
         return sizes
 
 
-def for_all(*, case: Cases) -> Callable[[Callable], Callable]:
-    """`hypothesis.given(case=…)` with the specification's corners as explicit examples."""
+def for_all(*, case: Cases, corners: bool = True) -> Callable[[Callable], Callable]:
+    """`hypothesis.given(case=…)` with the specification's corners as explicit examples.
+
+    `corners=False` leaves them out, for properties that no corner breaks by itself (purity, say): it saves two thirds
+    of the time. `autograder verify` tells whether the check still catches what it is for.
+    """
     def decorate(test: Callable) -> Callable:
-        for corner in reversed(list(case.corners())):
+        for corner in reversed(list(case.corners()) if corners else []):
             test = example(case=corner)(test)
         return given(case=case.strategy())(test)
     return decorate

@@ -11,7 +11,9 @@
 # the degrees are made into weights that sum to one, and the answer is the weighted mean of the values.
 # Because nothing in it is discrete, gradients tell the network which keys it *should* have matched.
 #
-# You will build the mechanism in seven steps, each independent of the others:
+# You will build the mechanism in seven steps, each independent of the others. The cell below an exercise checks
+# your function and shows the smallest example on which it fails; the pictures after it are drawn by your own
+# code.
 #
 # | exercise | | minutes | what it adds |
 # |---|---|--:|---|
@@ -189,8 +191,9 @@ show_maps([sdpa(q, k, one_hot_values, everything)[0, 0],
 # patches of an image. The two have different lengths $T$ and $S$, and often different widths $C$ and $C_c$.
 #
 # *Layout.* We store weights as `nn.Linear` does, `(out, in)`, so the paper's $x W^Q$ is `x @ wq.T`. All
-# heads' projections are one matrix: with $D = C/H$, head $i$ (from 0) owns rows $iD, \dots, (i+1)D - 1$ of
-# `wq`, `wk` and `wv`, and as the heads are concatenated in that order, these columns of `wo`.
+# heads' projections are one matrix: with $D = C/H$, head $i$ (from 0) owns the rows $iD, \dots, (i+1)D - 1$
+# of `wq`, `wk` and `wv`, and, as the heads are concatenated in that order, the columns of `wo` with the same
+# numbers.
 #
 # *Watch for* the width in the scale (it is the width of *one head*), the axis that the padding mask belongs
 # to, and code that only works when $T = S$ or $C = C_c$.
@@ -204,7 +207,7 @@ def cross_attention(x: Tensor, ctx: Tensor, ctx_keep: Tensor,
     ctx       (B, S, Cc) float: the sequence that is read
     ctx_keep  (B, S) bool, True = this position of ctx may be read
     wq        (C, C) float, wk (C, Cc) float, wv (C, Cc) float, wo (C, C) float: (out, in) as in nn.Linear, no bias
-    heads     int >= 1; head i owns rows i*D to (i+1)*D of wq, wk, wv and these columns of wo, D = C // heads
+    heads     int >= 1; head i owns rows i*D:(i+1)*D of wq, wk, wv and the same columns of wo, D = C / heads
 
     Returns (B, T, C) float; 0 for an example whose context is wholly masked (with gradients 0).
     Raises ValueError if `heads` does not divide C.
@@ -304,7 +307,7 @@ show_maps([head[:, :S] for head in reads[0].chunk(heads, dim=-1)], [f"head {i}" 
 
 # %% exercise="grouped_heads"
 def split_heads(x: Tensor, heads: int) -> Tensor:
-    """(B, T, H*D) float -> (B, H, T, D) float: head i gets channels i*D to (i+1)*D, for `heads` = H >= 1.
+    """(B, T, H*D) float -> (B, H, T, D) float: head i gets channels i*D:(i+1)*D, for `heads` = H >= 1.
 
     Raises ValueError if `heads` does not divide the number of channels.
     """
@@ -341,20 +344,20 @@ def gqa(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     ### END SOLUTION
 
 # %% [markdown]
-# **What to look at.** Give every value of group $g$ the number $g$: the output of a head then tells which
-# group it has read, whatever its weights. Each picture shows the eight heads (rows) against the groups
-# (columns).
+# **What to look at.** Let every value of group $g$ be the $g$-th unit vector: the output of a head then shows
+# which group it has read, whatever its weights. Each picture has the eight heads as rows and the groups as
+# columns, and its title says what the keys and values of one layer take.
 
 # %%
 generator = torch.Generator().manual_seed(2)
 H, maps, titles = 8, [], []
 for G in (8, 4, 2, 1):
     q, k = torch.randn(1, H, 3, 4, generator=generator), torch.randn(1, G, 5, 4, generator=generator)
-    group_numbers = torch.eye(G)[None, :, None, :].expand(1, G, 5, G)
-    maps.append(gqa(q, k, group_numbers)[0, :, 0])
+    group_vectors = torch.eye(G)[None, :, None, :].expand(1, G, 5, G)
+    maps.append(gqa(q, k, group_vectors)[0, :, 0])
     titles.append(f"G = {G}: {2 * G * 4096 * 128 * 2 / 2**20:.0f} MiB")
 show_maps(maps, titles, xlabel="group", ylabel="head", aspect="auto")
-print("MiB: keys and values of one layer, 4096 tokens, d = 128, two bytes a number")
+print("Memory for 4096 tokens, d = 128, two bytes a number")
 
 x = torch.randn(2, 5, 24, generator=generator)
 print("merging undoes splitting:", torch.equal(merge_heads(split_heads(x, 4)), x))
@@ -367,7 +370,7 @@ print("merging undoes splitting:", torch.equal(merge_heads(split_heads(x, 4)), x
 # with each annotation $h_j$ of the source sentence (the keys, which are also the values):
 #
 # $$ e_j = v^\top \tanh(W s + U h_j), \qquad
-#    \alpha_j = \frac{e^{e_j}}{\sum_{k} e^{e_k}}, \qquad c = \sum_j \alpha_j h_j \tag{5} $$
+#    \alpha_j = \frac{\exp(e_j)}{\sum_{k} \exp(e_k)}, \qquad c = \sum_j \alpha_j h_j \tag{5} $$
 #
 # Query and keys may have different widths, and $U h_j$ is computed once for all queries. With more than one
 # query the hidden layer needs $T \cdot S \cdot A$ numbers where a dot product gets by with $T \cdot S$, and
@@ -506,7 +509,7 @@ def block_sparse(q: Tensor, k: Tensor, v: Tensor, layout: Tensor, block: int) ->
     q, k    (B, H, T, d) float
     v       (B, H, T, e) float
     layout  (H, nb, nb) bool with nb = ceil(T / block): does query block i of head h read key block j?
-    block   int >= 1; block i holds positions i*block to min((i+1)*block, T)
+    block   int >= 1; block i holds the positions i*block:min((i+1)*block, T)
 
     Returns (B, H, T, e) float; 0 (with gradients 0) for queries whose row of `layout` is all False.
 

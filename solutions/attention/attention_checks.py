@@ -64,7 +64,7 @@ SDPA = Cases(q=normal("B H T d"), k=normal("B H S d"), v=normal("B H S e"), keep
 @exercise("sdpa_masked")
 @points(1)
 @public
-@for_all(case=SDPA)
+@for_all(case=SDPA, corners=False)
 def test_sdpa_shape_and_dtype(student, case):
     """The output has shape (B, H, T, e) and the dtype of the inputs."""
     for one in (case, case.but(dtype=torch.float32)):
@@ -102,7 +102,7 @@ def test_sdpa_two_keys(student, case):
 @exercise("sdpa_masked")
 @points(1)
 @public
-@for_all(case=SDPA)
+@for_all(case=SDPA, corners=False)
 def test_sdpa_masked_keys_do_not_matter(student, case):
     """Changing keys and values that are masked for every query changes nothing."""
     def change(arguments):
@@ -144,7 +144,7 @@ def test_sdpa_gradient_consistent(student, case):
 @exercise("sdpa_masked")
 @points(1)
 @public
-@for_all(case=SDPA)
+@for_all(case=SDPA, corners=False)
 def test_sdpa_pure(student, case):
     """The inputs are left as they were, and nothing is remembered between calls."""
     assert_pure(student.sdpa, case)
@@ -189,7 +189,7 @@ def test_cross_one_position(student, case):
 @exercise("cross_attention")
 @points(1)
 @public
-@for_all(case=CROSS)
+@for_all(case=CROSS, corners=False)
 def test_cross_context_order(student, case):
     """The order of the context does not matter, if its mask moves along."""
     order = torch.randperm(case.S, generator=case.generator(3))
@@ -202,7 +202,7 @@ def test_cross_context_order(student, case):
 @exercise("cross_attention")
 @points(1)
 @public
-@for_all(case=CROSS)
+@for_all(case=CROSS, corners=False)
 def test_cross_queries_independent(student, case):
     """Every query is answered by itself: the others in its sequence do not matter."""
     arguments = case.arguments()
@@ -215,7 +215,7 @@ def test_cross_queries_independent(student, case):
 @exercise("cross_attention")
 @points(1)
 @public
-@for_all(case=CROSS)
+@for_all(case=CROSS, corners=False)
 def test_cross_batch_independent(student, case):
     """Every example of the batch is computed by itself, with its own context and mask."""
     assert_batch_independent(student.cross_attention, case, "x", "ctx", "ctx_keep")
@@ -224,7 +224,7 @@ def test_cross_batch_independent(student, case):
 @exercise("cross_attention")
 @points(1)
 @public
-@for_all(case=CROSS)
+@for_all(case=CROSS, corners=False)
 def test_cross_contract_edges(student, case):
     """A wholly masked context gives 0 with finite gradients; heads that do not divide C raise ValueError."""
     nothing_kept(student.cross_attention, case, "ctx_keep", (0,))
@@ -242,7 +242,7 @@ def test_cross_values_and_gradients(student, reference, case):
 
 @exercise("cross_attention")
 @points(1)
-@for_all(case=CROSS)
+@for_all(case=CROSS, corners=False)
 def test_cross_float32(student, reference, case):
     """In float32 it keeps the dtype, is accurate, and stays finite for large inputs."""
     assert_equivalent(student.cross_attention, reference.cross_attention, case.but(dtype=torch.float32))
@@ -251,7 +251,7 @@ def test_cross_float32(student, reference, case):
 
 @exercise("cross_attention")
 @points(1)
-@for_all(case=CROSS)
+@for_all(case=CROSS, corners=False)
 def test_cross_pure(student, case):
     """The inputs are left as they were, and nothing is remembered between calls."""
     assert_pure(student.cross_attention, case)
@@ -278,7 +278,7 @@ def test_split_heads_channels(student, case):
 @exercise("grouped_heads")
 @points(1)
 @public
-@for_all(case=SPLIT)
+@for_all(case=SPLIT, corners=False)
 def test_merge_heads_undoes_split(student, case):
     """merge_heads: position t gets the channels of all heads, in the order of the heads."""
     x, _ = case.arguments().values()
@@ -305,7 +305,7 @@ def test_gqa_reads_its_group(student, case):
 @exercise("grouped_heads")
 @points(1)
 @public
-@for_all(case=GQA)
+@for_all(case=GQA, corners=False)
 def test_grouped_heads_refuse(student, case):
     """ValueError when heads do not divide the channels, or groups do not divide the heads."""
     q, k, v = case.arguments().values()
@@ -324,7 +324,7 @@ def test_gqa_values_and_gradients(student, reference, case):
 
 @exercise("grouped_heads")
 @points(1)
-@for_all(case=GQA)
+@for_all(case=GQA, corners=False)
 def test_grouped_heads_gradients_and_float32(student, reference, case):
     """Gradients flow through splitting and merging; gqa leaves its inputs alone and stays finite in float32."""
     shape = SPLIT.case({"B": case.B, "T": case.T, "H": case.G, "D": case.d}, seed=case.seed, layout=case.layout)
@@ -387,7 +387,7 @@ def test_additive_context(student, case):
 @exercise("additive_attention")
 @points(1)
 @public
-@for_all(case=ADDITIVE)
+@for_all(case=ADDITIVE, corners=False)
 def test_additive_nothing_to_read(student, case):
     """Where every key is masked, weights and context are 0, and no gradient is NaN."""
     nothing_kept(student.bahdanau, case, "keep", (0,))
@@ -403,7 +403,7 @@ def test_additive_values_and_gradients(student, reference, case):
 
 @exercise("additive_attention")
 @points(1)
-@for_all(case=ADDITIVE)
+@for_all(case=ADDITIVE, corners=False)
 def test_additive_float32(student, reference, case):
     """In float32 it keeps the dtype, is accurate, and large scores stay finite."""
     assert_equivalent(student.bahdanau, reference.bahdanau, case.but(dtype=torch.float32))
@@ -412,7 +412,7 @@ def test_additive_float32(student, reference, case):
 
 @exercise("additive_attention")
 @points(1)
-@for_all(case=ADDITIVE)
+@for_all(case=ADDITIVE, corners=False)
 def test_additive_pure(student, case):
     """Inputs are left alone, in any memory layout, and every example is computed by itself."""
     assert_pure(student.bahdanau, case)
@@ -452,7 +452,7 @@ def test_window_is_the_band(student, case):
 @exercise("sliding_window_attention")
 @points(1)
 @public
-@for_all(case=WINDOW)
+@for_all(case=WINDOW, corners=False)
 def test_window_prefix(student, case):
     """A longer sequence does not change the answers that its beginning got."""
     q, k, v, w = case.arguments().values()
@@ -472,7 +472,7 @@ def test_window_values_and_gradients(student, reference, case):
 
 @exercise("sliding_window_attention")
 @points(1)
-@for_all(case=WINDOW)
+@for_all(case=WINDOW, corners=False)
 def test_window_float32(student, reference, case):
     """In float32 it keeps the dtype, is accurate, and large scores stay finite."""
     assert_equivalent(student.window_attn, reference.window_attn, case.but(dtype=torch.float32))
@@ -481,7 +481,7 @@ def test_window_float32(student, reference, case):
 
 @exercise("sliding_window_attention")
 @points(1)
-@for_all(case=WINDOW)
+@for_all(case=WINDOW, corners=False)
 def test_window_pure(student, case):
     """Inputs are left alone and nothing is remembered; every example is computed by itself."""
     assert_pure(student.window_attn, case)
@@ -523,7 +523,7 @@ def test_blocks_follow_the_layout(student, case):
 @exercise("block_sparse_attention")
 @points(1)
 @public
-@for_all(case=BLOCKS)
+@for_all(case=BLOCKS, corners=False)
 def test_blocks_empty_row(student, case):
     """Queries whose row of the layout is empty get 0, and no gradient is NaN."""
     def first_row_empty(q, k, v, layout, block):
@@ -568,21 +568,21 @@ def test_blocks_values_and_gradients(student, reference, case):
 
 @exercise("block_sparse_attention")
 @points(2)
-@for_all(case=Cases(sizes={"T": (100, 125), "column": (0, 20)}))
-def test_blocks_memory(student, case):
+def test_blocks_memory(student):
     """No tensor of block_sparse is as large as queries times keys."""
-    long = BLOCKS.case({"B": 1, "H": 2, "T": case.T, "block": 4, "d": 3, "e": 2}, seed=case.seed)
-    arguments = long.arguments()
-    arguments["layout"] = torch.eye(long.nb, dtype=torch.bool).expand(long.H, -1, -1).clone()
-    arguments["layout"][:, :, case.column] = True
-    sparse = Cases(**{n: computed(lambda *_, value=v: value) for n, v in arguments.items()}).case({})
-    assert_no_larger(student.block_sparse, sparse, 2 * long.H * long.nb * long.block * 2 * long.block,
-                     "the contract, 2·B·H·nb·block·m·max(block, d, e),")
+    for seed, length in enumerate((100, 123)):
+        long = BLOCKS.case({"B": 1, "H": 2, "T": length, "block": 4, "d": 3, "e": 2}, seed=seed)
+        arguments = long.arguments()
+        arguments["layout"] = torch.eye(long.nb, dtype=torch.bool).expand(long.H, -1, -1).clone()
+        arguments["layout"][:, :, seed] = True
+        sparse = Cases(**{n: computed(lambda *_, value=v: value) for n, v in arguments.items()}).case({})
+        assert_no_larger(student.block_sparse, sparse, 2 * long.H * long.nb * long.block * 2 * long.block,
+                         "the contract, 2·B·H·nb·block·m·max(block, d, e),")
 
 
 @exercise("block_sparse_attention")
 @points(1)
-@for_all(case=BIGBIRD)
+@for_all(case=BIGBIRD, corners=False)
 def test_bigbird_pure(student, reference, case):
     """bigbird_layout leaves rand_idx as it was, and gives the same each time."""
     assert_equivalent(student.bigbird_layout, reference.bigbird_layout, case, grad=False)
@@ -591,7 +591,7 @@ def test_bigbird_pure(student, reference, case):
 
 @exercise("block_sparse_attention")
 @points(1)
-@for_all(case=BLOCKS)
+@for_all(case=BLOCKS, corners=False)
 def test_blocks_float32(student, reference, case):
     """block_sparse leaves its inputs alone, is accurate in float32, and large scores stay finite."""
     assert_pure(student.block_sparse, case)
@@ -619,7 +619,7 @@ def test_sparsemax_on_the_simplex(student, case):
 @exercise("sparsemax")
 @points(1)
 @public
-@for_all(case=LOGITS)
+@for_all(case=LOGITS, corners=False)
 def test_sparsemax_shift(student, case):
     """Adding a constant to a row changes nothing; a single vector gives what it gives as a row."""
     (z,) = case.arguments().values()
@@ -632,7 +632,7 @@ def test_sparsemax_shift(student, case):
 @exercise("sparsemax")
 @points(1)
 @public
-@for_all(case=LOGITS)
+@for_all(case=LOGITS, corners=False)
 def test_sparsemax_fixes_the_simplex(student, case):
     """A point of the simplex is its own projection."""
     (z,) = case.arguments().values()
@@ -673,7 +673,7 @@ def test_sparsemax_values_and_gradients(student, reference, case):
 
 @exercise("sparsemax")
 @points(1)
-@for_all(case=LOGITS)
+@for_all(case=LOGITS, corners=False)
 def test_sparsemax_two_graphs(student, reference, case):
     """Inputs are left alone, and two forward passes may come before the first backward pass."""
     assert_pure(student.sparsemax, case)
@@ -689,7 +689,7 @@ def test_sparsemax_two_graphs(student, reference, case):
 
 @exercise("sparsemax")
 @points(1)
-@for_all(case=LOGITS)
+@for_all(case=LOGITS, corners=False)
 def test_sparsemax_float32(student, reference, case):
     """In float32 it keeps the dtype, is accurate, and large scores stay finite."""
     assert_equivalent(student.sparsemax, reference.sparsemax, case.but(dtype=torch.float32))

@@ -245,6 +245,18 @@ def sdpa(q, k, v, keep):
     return _weights(_scores(q.float(), k.float()), keep).to(v.dtype) @ v
 
 
+@mistake("sdpa_masked", "always_float32", "the output is float32 whatever the input",
+         hint="The output has the dtype of the inputs; make new tensors with `dtype=q.dtype`.")
+def sdpa(q, k, v, keep):
+    return _attend(q.float(), k.float(), v.float(), keep)
+
+
+@mistake("sdpa_masked", "squeezed", "axes of size 1 are squeezed away",
+         hint="A batch of one is still a batch: `squeeze()` without an axis removes more than you added.")
+def sdpa(q, k, v, keep):
+    return _attend(q, k, v, keep).squeeze()
+
+
 @mistake("sdpa_masked", "mask_inverted_in_place", "the mask is negated in place",
          hint="`logical_not_` and `~keep` written back into `keep` change the caller's mask.")
 def sdpa(q, k, v, keep):
@@ -721,10 +733,10 @@ def bahdanau(query, keys, keep, W, U, v):
 
 
 @mistake("additive_attention", "keys_zeroed_in_place", "the padding is zeroed in the caller's keys",
-         hint="`keys[~keep] = 0` changes the input; masking the scores makes it unnecessary.")
+         hint="`keys *= ...` changes the input; masking the scores makes it unnecessary.")
 def bahdanau(query, keys, keep, W, U, v):
     weights = _weights(_energies(query, keys, W, U, v), keep)
-    keys.masked_fill_(~keep[..., None], 0)
+    keys *= keep[..., None]
     return _mix(weights, keys), weights
 
 
@@ -853,6 +865,13 @@ def window_attn(q, k, v, w):
     if T not in bands:
         bands[T] = _band(T, 1 - w, 0)
     return _attend(q, k, v, bands[T])
+
+
+@mistake("sliding_window_attention", "query_scaled_in_place", "the query is scaled in place",
+         hint="`q /= ...` changes the caller's tensor; write q = q / ...")
+def window_attn(q, k, v, w):
+    q /= math.sqrt(q.shape[-1])
+    return _weights(q @ k.mT, _band(q.shape[1], 1 - w, 0)) @ v
 
 
 @mistake("sliding_window_attention", "keys_detached", "keys and values are copied into the windows outside the graph",

@@ -1,0 +1,96 @@
+"""The command line: `autograder grade | verify | build | doctor`.
+
+Nothing heavy is imported before a command needs it, so that `--help` answers at once.
+"""
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from autograder.errors import AutograderError, UsageError
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
+                  help="Grade the course's exercises, and prove the grader right.")
+
+FORMATS = ("text", "json", "junit", "html", "gradescope", "github")
+CourseOption = Annotated[Path | None, typer.Option("--course", help="course.yml; default: the nearest one upwards.")]
+
+
+@app.command()
+def grade(
+    submissions: Annotated[list[Path], typer.Argument(help="Notebooks, .py files, folders <student>/<unit>/ or zips.")],
+    unit: Annotated[str | None, typer.Option(help="The unit, where neither folder nor cells tell it.")] = None,
+    student: Annotated[str | None, typer.Option(help="The student's name, where the path does not tell it.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder that gets <student>/<unit>.json and the other formats.")] = None,
+    format: Annotated[list[str] | None, typer.Option(help=f"One or more of: {', '.join(FORMATS)}.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes that grade side by side.")] = 1,
+    fail_under: Annotated[float | None, typer.Option(help="Exit with 1 if a submission gets less than so many percent."
+                                                     )] = None,
+    unsandboxed: Annotated[bool, typer.Option("--unsandboxed", help="Grade although the sandbox does not hold.")] = False,
+    course: CourseOption = None,
+) -> None:
+    """Grade submissions in the sandbox. Exit 0: graded; 1: --fail-under missed; 2: bad input; 3: the grader failed."""
+    from autograder.commands.grade import run_grade
+    formats = list(format or ["text"])
+    for name in formats:
+        if name not in FORMATS:
+            raise UsageError(f"--format {name}: expected one of {', '.join(FORMATS)}")
+    raise typer.Exit(run_grade(_load(course), submissions, unit=unit, student=student, out=out, formats=formats,
+                               jobs=jobs, fail_under=fail_under, unsandboxed=unsandboxed))
+
+
+@app.command()
+def verify(
+    units: Annotated[list[str] | None, typer.Argument(help="Units; all without any.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write everything that was found to this file.")] = None,
+    course: CourseOption = None,
+) -> None:
+    """Grade the grader: right solutions must get full marks, every known mistake must lose points and be named."""
+    from autograder.commands.verify import run_verify
+    raise typer.Exit(run_verify(_load(course), list(units or []), json))
+
+
+@app.command()
+def build(
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit with 1 if anything is out of date.")] = False,
+    course: CourseOption = None,
+) -> None:
+    """Make assignments/ from solutions/."""
+    from autograder.build.build import build as build_course
+    changes = build_course(_load(course), check=check)
+    for change in changes:
+        typer.echo(f"assignments/{change}" if check or change.kind == "stray" else f"assignments/: wrote {change.path.name}")
+    if check and changes:
+        typer.echo("run `autograder build`", err=True)
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor(course: CourseOption = None) -> None:
+    """Say what this machine can do: the sandbox and what proves it, versions, and what is missing."""
+    from autograder.commands.doctor import run_doctor
+    raise typer.Exit(run_doctor(_load(course)))
+
+
+def _load(path: Path | None) -> Any:
+    from autograder.course import find_course, load_course
+    return load_course(path or find_course(Path.cwd()))
+
+
+def main() -> None:
+    """Run the command line; every error of ours is one line and its exit code, never a traceback."""
+    try:
+        app(standalone_mode=True)
+    except AutograderError as error:
+        print(f"autograder: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("autograder: interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

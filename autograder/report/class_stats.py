@@ -1,0 +1,141 @@
+"""What a whole class shows: how scores spread, which checks are hard, which mistakes are common."""
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from dataclasses import dataclass, field
+
+from autograder.report.model import CheckResult, ExerciseResult, Report
+from autograder.report.wording import fraction, unit_title
+
+BINS = 10
+
+
+@dataclass
+class CheckStats:
+    """One check over all submissions."""
+
+    title: str
+    public: bool
+    passed: int = 0
+    total: int = 0
+    diagnoses: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def commonest(self) -> tuple[str, int] | None:
+        """The title of the mistake named most often here, and how often."""
+        return next(iter(self.diagnoses.most_common(1)), None)
+
+
+@dataclass
+class ExerciseStats:
+    """One exercise over all submissions."""
+
+    id: str
+    title: str
+    max_score: float
+    fractions: list[float] = field(default_factory=list)
+    checks: dict[str, CheckStats] = field(default_factory=dict)
+
+    @property
+    def mean(self) -> float:
+        """The mean share of the points."""
+        return statistics.fmean(self.fractions)
+
+    @property
+    def solved(self) -> int:
+        """How many submissions have all the points."""
+        return sum(share >= 1 for share in self.fractions)
+
+
+@dataclass
+class Mistake:
+    """A known mistake and who made it."""
+
+    title: str
+    explanation: str
+    exercise: str
+    students: list[str] = field(default_factory=list)
+
+
+@dataclass
+class UnitStats:
+    """One unit: its submissions by name of student, and what they add up to."""
+
+    unit: str
+    reports: list[Report]
+    exercises: dict[str, ExerciseStats] = field(default_factory=dict)
+    mistakes: list[Mistake] = field(default_factory=list)
+
+    @property
+    def title(self) -> str:
+        return unit_title(self.unit)
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(report.score for report in self.reports)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(report.score for report in self.reports)
+
+    @property
+    def max_score(self) -> float:
+        return max(report.max_score for report in self.reports)
+
+    @property
+    def full_marks(self) -> int:
+        return sum(report.score >= report.max_score for report in self.reports)
+
+    @property
+    def advisory(self) -> int:
+        """How many submissions were graded without an enforced sandbox."""
+        return sum(report.sandbox == "ADVISORY" for report in self.reports)
+
+    @property
+    def histogram(self) -> list[int]:
+        """Submissions by tenth of the points; full marks belong to the last."""
+        shares = (fraction(report.score, report.max_score) for report in self.reports)
+        counts = Counter(min(int(share * BINS + 1e-9), BINS - 1) for share in shares)
+        return [counts[index] for index in range(BINS)]
+
+
+def by_unit(reports: list[Report]) -> list[UnitStats]:
+    """The statistics of every unit among the reports, in the order in which units come."""
+    units: dict[str, list[Report]] = {}
+    for report in reports:
+        units.setdefault(report.unit, []).append(report)
+    return [_unit_stats(unit, members) for unit, members in units.items()]
+
+
+def _unit_stats(unit: str, reports: list[Report]) -> UnitStats:
+    stats = UnitStats(unit, sorted(reports, key=lambda report: report.student.casefold()))
+    mistakes: dict[tuple[str, str], Mistake] = {}
+    for report in stats.reports:
+        for exercise in report.exercises:
+            _count_exercise(stats, exercise)
+            _count_mistakes(mistakes, report.student, exercise)
+    stats.mistakes = sorted(mistakes.values(), key=lambda mistake: -len(mistake.students))
+    return stats
+
+
+def _count_exercise(stats: UnitStats, exercise: ExerciseResult) -> None:
+    known = ExerciseStats(exercise.id, exercise.title, exercise.max_score)
+    found = stats.exercises.setdefault(exercise.id, known)
+    found.fractions.append(fraction(exercise.score, exercise.max_score))
+    for check in exercise.checks:
+        _count_check(found.checks.setdefault(check.name, CheckStats(check.title, check.public)), check)
+
+
+def _count_check(stats: CheckStats, check: CheckResult) -> None:
+    stats.total += 1
+    stats.passed += check.passed
+    if check.diagnosis:
+        stats.diagnoses[check.diagnosis.title] += 1
+
+
+def _count_mistakes(mistakes: dict[tuple[str, str], Mistake], student: str, exercise: ExerciseResult) -> None:
+    named = {check.diagnosis.id: check.diagnosis for check in exercise.checks if check.diagnosis}
+    for key, diagnosis in named.items():
+        fresh = Mistake(diagnosis.title.rstrip(". "), diagnosis.explanation, exercise.title)
+        mistakes.setdefault((exercise.id, key), fresh).students.append(student)

@@ -1,0 +1,61 @@
+"""The two web pages: feedback for one student, and the class for its staff.
+
+Both are single files: no script, no font, no image from elsewhere, and a policy in the page that forbids them.
+Every value goes through jinja2's autoescape; ids are counted, never made from a student's string.
+"""
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup, escape
+
+from autograder.report import tensors, wording
+from autograder.report.audience import for_staff, for_students
+from autograder.report.class_stats import by_unit
+from autograder.report.model import Report
+from autograder.report.text_safety import clean
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_HEAT_STEPS = (0.0, 0.5, 0.8, 1.0)
+
+
+def render_student_page(report: Report) -> str:
+    """The feedback page that a student may read: hidden checks show their title and diagnosis only."""
+    return _environment().get_template("student.html").render(report=for_students(report))
+
+
+def render_class_page(reports: list[Report], problems: list[str]) -> str:
+    """The staff's overview of a class, with full counterexamples; `problems` says what could not be read."""
+    units = by_unit([for_staff(report) for report in reports])
+    lines = [clean(problem, 500, 3) for problem in problems]
+    return _environment().get_template("class.html").render(units=units, problems=lines)
+
+
+def heat(score: float, max_score: float) -> int:
+    """How warm a cell of the class table is: 0 for no points, then under half, under 80 %, nearly all, 4 for all."""
+    share = wording.fraction(score, max_score)
+    return sum(share >= step for step in _HEAT_STEPS[1:]) + (share > 0)
+
+
+def inline(text: str) -> Markup:
+    """Escaped text, with what stands between backticks set as code."""
+    parts = [escape(part) for part in text.split("`")]
+    if len(parts) % 2 == 0:  # a backtick without its partner is only a backtick
+        parts[-2:] = [parts[-2] + "`" + parts[-1]]
+    return Markup("").join(Markup("<code>{}</code>").format(p) if i % 2 else p for i, p in enumerate(parts))
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined,
+                              trim_blocks=True, lstrip_blocks=True)
+    environment.filters["inline"] = inline
+    environment.globals.update(words=wording, tensors=tensors, heat=heat)
+    return environment

@@ -1,0 +1,66 @@
+"""The files of a graded submission: the report for the store, and the views that were asked for beside it.
+
+Whatever stands here but the JSON report and the class page may be handed to the student.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from autograder.errors import UsageError
+from autograder.report.github import render_summary
+from autograder.report.gradescope import render_gradescope
+from autograder.report.html import render_class_page, render_student_page
+from autograder.report.junit import render_junit
+from autograder.report.model import Report
+from autograder.report.store import GRADESCOPE_SUFFIX, class_page_path, report_path, write_atomically
+from autograder.report.terminal import render_text
+
+TEXT_WIDTH = 100
+
+
+def text_file(report: Report) -> str:
+    """The text view as a file: plain, `TEXT_WIDTH` wide."""
+    import io
+
+    from rich.console import Console
+
+    out = io.StringIO()
+    render_text([report], Console(file=out, width=TEXT_WIDTH, color_system=None, force_terminal=False))
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+_VIEWS: dict[str, tuple[str, Callable[[Report], str]]] = {
+    "text": (".txt", text_file),
+    "junit": (".xml", render_junit),
+    "html": (".html", render_student_page),
+    "gradescope": (GRADESCOPE_SUFFIX, render_gradescope),
+    "github": (".md", render_summary),
+}
+FORMATS = ("json", *_VIEWS)
+"""The names of the formats. The JSON report is always written: it is the store."""
+
+
+def write_views(report: Report, out_dir: Path, formats: Iterable[str] = ()) -> list[Path]:
+    """Write `DIR/<student>/<unit>.json` and the asked views beside it; return the paths, the report last.
+
+    The report comes last because its being there means that the submission is done.
+    """
+    asked = [name for name in dict.fromkeys(formats) if name != "json"]
+    unknown = [name for name in asked if name not in _VIEWS]
+    if unknown:
+        raise UsageError(f"--format {unknown[0]}: no such format. There are {', '.join(FORMATS)}.")
+    home = report_path(Path(out_dir), report.student, report.unit)
+    paths = []
+    for suffix, render in (_VIEWS[name] for name in asked):
+        paths.append(home.with_name(home.stem + suffix))
+        write_atomically(paths[-1], render(report))
+    write_atomically(home, report.to_json() + "\n", staff_only=True)
+    return [*paths, home]
+
+
+def write_class_page(reports: list[Report], problems: list[str], out_dir: Path) -> Path:
+    """Write the staff's overview of a class, `DIR/index.html`."""
+    path = class_page_path(Path(out_dir))
+    write_atomically(path, render_class_page(reports, problems), staff_only=True)
+    return path
