@@ -9,17 +9,15 @@ from autograder.course import Course
 from autograder.errors import UsageError
 from autograder.grading.grade import Options, grade
 from autograder.report.model import Report
-from autograder.report.writer import render, write_class_page, write_views
+from autograder.report.writer import write_class_page, write_views
 from autograder.submission.reader import read_submissions
 
-CLASS_FORMATS = {"html"}
-"""Formats that also have one page for the whole class."""
 
 
 def run_grade(course: Course, paths: Sequence[Path], *, unit: str | None, student: str | None, out: Path | None,
               formats: Sequence[str], jobs: int, fail_under: float | None, unsandboxed: bool) -> int:
     """The exit code: 0 graded, 1 `fail_under` missed, 2 something could not be read (the rest is graded)."""
-    if out is None and set(formats) & CLASS_FORMATS:
+    if out is None and "html" in formats:
         raise UsageError("--format html writes files: say where with --out DIR")
     submissions, problems = read_submissions(paths, course, unit=unit, student=student)
     for problem in problems:
@@ -48,12 +46,30 @@ def run_grade(course: Course, paths: Sequence[Path], *, unit: str | None, studen
 def _finish(reports: list[Report], problems: list[str], out: Path | None, formats: Sequence[str]) -> None:
     _progress_end()
     for name in formats:
-        if name not in CLASS_FORMATS and (out is None or name == "text"):
-            sys.stdout.write(render(reports, name))
-    sys.stdout.flush()
+        if name == "text" or out is None:
+            _print(reports, name)
     if out is not None and "html" in formats and (reports or problems):
-        page = write_class_page(reports, problems, out)
-        print(f"report: {page}")
+        print(f"report: {write_class_page(reports, problems, out)}")
+
+
+def _print(reports: list[Report], name: str) -> None:
+    """A format on standard output: what stands there is the submission's owner's to read, but for the JSON report."""
+    from autograder.report.github import render_summary
+    from autograder.report.gradescope import render_gradescope
+    from autograder.report.junit import render_junit
+    if name == "text":
+        from rich.console import Console
+
+        from autograder.report.terminal import render_text
+        render_text(reports, Console(highlight=False))
+    elif name == "json":
+        print(reports[0].to_json() if len(reports) == 1 else f"[{','.join(r.to_json() for r in reports)}]")
+    elif name == "junit":
+        print(render_junit(reports))
+    else:
+        render = render_summary if name == "github" else render_gradescope
+        for report in reports:
+            print(render(report))
 
 
 def _percent(report: Report) -> float:

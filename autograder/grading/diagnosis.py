@@ -45,10 +45,9 @@ class Probes:
     def diagnose(self, channel: Channel) -> Diagnosis | None:
         """The mistake whose replies to all probes are the student's, if there is exactly one."""
         replies = _replies(channel, self.requests)
-        if replies is None or all(map(agree, replies, self._reference)):
+        if replies is None or all(map(agree, replies, self._reference)) or not _any_result(replies):
             return None
-        matching = [m for m in self._mistakes if all(map(agree, replies, self._of(m)))]
-        return _named(matching, "all probes")
+        return _named([m for m in self._mistakes if self._matches(m, replies)], "all probes")
 
     def diagnose_example(self, run: Callable[[Channel], None], channel: Channel) -> Diagnosis | None:
         """The one mistake that answers as the student does on the example that `run` puts through a channel."""
@@ -61,28 +60,34 @@ class Probes:
             pass
         requests = [request for request, _ in recorder.log if request[0] != FREE]
         student = [decoded(reply) for request, reply in recorder.log if request[0] != FREE]
-        if not requests or any(kind == MANY for kind, _ in requests):
+        if any(kind == MANY for kind, _ in requests) or not _any_result(student):
             return None
         right = _replies(LocalChannel(self._material.reference_program), requests) or []
         # Right answers that fail a check can only be wrong in how they were computed: then that has to match, too.
         how = len(right) == len(student) and all(map(agree, student, right))
         matching = []
         for mistake in self._mistakes:
-            replies = _replies(self._channel(mistake), requests) or []
+            replies = _replies(self._open(mistake), requests) or []
             if len(replies) == len(student) and all(map(agree, student, replies)):
                 if not how or [_largest(r) for r in replies] == [_largest(r) for r in student]:
                     matching.append(mistake)
         return _named(matching, "this example")
 
-    def _of(self, mistake: Variant) -> list[Any]:
-        if mistake.id not in self._replies:
-            self._replies[mistake.id] = _replies(self._channel(mistake), self.requests) or []
-        return self._replies[mistake.id]
+    def _matches(self, mistake: Variant, replies: Sequence[Any]) -> bool:
+        """Compare with the mistake's own replies, asking for them only as far as they agree."""
+        known = self._replies.setdefault(mistake.id, [])
+        for start in range(0, len(replies), _CHUNK):
+            if len(known) == start:
+                if mistake.id not in self._channels:
+                    self._channels[mistake.id] = self._open(mistake)
+                chunk = self.requests[start:start + _CHUNK]
+                known += _replies(self._channels[mistake.id], chunk) or [("silent",)] * len(chunk)
+            if not all(map(agree, replies[start:start + _CHUNK], known[start:start + _CHUNK])):
+                return False
+        return True
 
-    def _channel(self, mistake: Variant) -> LocalChannel:
-        if mistake.id not in self._channels:
-            self._channels[mistake.id] = LocalChannel(self._material.variant_program(mistake))
-        return self._channels[mistake.id]
+    def _open(self, mistake: Variant) -> LocalChannel:
+        return LocalChannel(self._material.variant_program(mistake))
 
 
 def _named(matching: list[Variant], certainty: str) -> Diagnosis | None:
@@ -156,6 +161,12 @@ def _tensors_agree(one: torch.Tensor, other: torch.Tensor) -> bool:
         return False
     scale = float(other[finite].abs().max()) if bool(finite.any()) else 1.0
     return bool(((one - other)[finite].abs() <= tolerance * max(scale, 1e-3)).all())
+
+
+def _any_result(replies: Sequence[Any]) -> bool:
+    """Whether a call returned something: errors alone are too little to know a mistake by."""
+    return any(kind == "value" and isinstance(value, dict) and "result" in value for kind, value in
+               (reply for reply in replies if len(reply) == 2))
 
 
 def _largest(reply: Any) -> Any:

@@ -27,6 +27,8 @@ class Options:
     exercises: tuple[str, ...] | None = None
     unsandboxed: bool = False
     """Accept a sandbox that is only ADVISORY; recorded in every report."""
+    jobs: int = 1
+    """Processes that grade side by side."""
 
 
 def grade(course: Course, submissions: Sequence[Submission], done: Callable[[Report], None],

@@ -9,6 +9,9 @@ from etude import wire
 from etude.executor import ERROR, LOAD, MANY, OK, Executor
 from etude.failures import MissingName, StudentError, StudentStopped
 
+MAX_TIMEOUTS = 2
+"""Calls of one exercise that may run into the time limit before the rest of its checks are given up."""
+
 RawRequest = tuple[int, bytes]
 RawReply = tuple[int, bytes]
 
@@ -35,7 +38,8 @@ class LocalChannel:
 class SealedChannel:
     """Runs a program in sealed workers: one for the exercise, and another when a check has cost the first its life.
 
-    All calls together may take `seconds`; after that every call raises `StudentStopped` without being made.
+    All calls together may take `seconds`; after that, and after `MAX_TIMEOUTS` calls that were cut off, every call
+    raises `StudentStopped` without being made.
     """
 
     def __init__(self, program: Sequence[dict[str, str]], spawn: Callable[[], Any], call_seconds: float,
@@ -45,6 +49,7 @@ class SealedChannel:
         self._worker: Any = None
         self.loaded: dict | None = None
         self._load_failure: StudentStopped | None = None
+        self._timeouts = 0
         self.cpu_seconds = 0.0
 
     def raw(self, kind: int, payload: bytes) -> RawReply:
@@ -64,7 +69,9 @@ class SealedChannel:
             raise self._load_failure from None
 
     def _ask(self, kind: int, payload: bytes) -> RawReply:
-        from autograder.sandbox.client import WorkerFailure
+        from autograder.sandbox.failures import WorkerFailure, WorkerTimeout
+        if self._timeouts >= MAX_TIMEOUTS:
+            raise StudentStopped(f"not run, as {MAX_TIMEOUTS} checks before it took too long")
         if self._left <= 0:
             self.close()
             raise StudentStopped(f"the {self._budget:g} seconds for this exercise were used up by earlier checks")
@@ -72,6 +79,7 @@ class SealedChannel:
         try:
             return self._worker.request(kind, payload, min(self._call_seconds, self._left))
         except WorkerFailure as error:
+            self._timeouts += isinstance(error, WorkerTimeout)
             self.close()
             raise StudentStopped(str(error)) from None
         finally:

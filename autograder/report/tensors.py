@@ -16,6 +16,7 @@ MAX_COLUMNS = 8
 MAX_LISTED = 8
 
 _TRAILER = re.compile(r",\s*(?:dtype|device|grad_fn|requires_grad|size)=.*\Z", re.DOTALL)
+_ROW_END = re.compile(r"(\]+), *(\[+)")
 _NUMBER = re.compile(r"(?<![\w.])(?:True|False|[-+]?(?:nan|inf|(?:\d+(?:\.\d*)?|\.\d+)(?:e[-+]?\d+)?))(?![\w.])", re.I)
 
 Index = tuple[int, ...]
@@ -60,6 +61,13 @@ def grid(view: TensorView | None, marked: set[Index] | frozenset[Index] = frozen
     columnwise = [_aligned(cells[start::columns]) for start in range(columns)]
     table = [list(row) for row in zip(*columnwise, strict=True)]
     return Grid(table, frozenset(tuple([0, 0, *index][-2:]) for index in marked))
+
+
+def printed(view: TensorView) -> str:
+    """The text with a line for each row, as numpy prints; text that already has lines stays as it is."""
+    if "\n" in view.text:
+        return view.text
+    return _ROW_END.sub(lambda m: f"{m[1]},\n{' ' * (len(view.shape) - len(m[2]))}{m[2]}", view.text)
 
 
 def side_by_side(difference: Difference) -> tuple[Grid, Grid] | None:

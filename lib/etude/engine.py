@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, Phase, settings
 
 from etude.failures import CheckFailure, StudentStopped
 
-SHRINK_RUNS = 150
+SHRINK_RUNS = 60
 SHRINK_SECONDS = 10.0
 _PROFILE = settings(max_examples=8, deadline=None, database=None, print_blob=False, report_multiple_bugs=False,
                     suppress_health_check=list(HealthCheck), phases=(Phase.explicit, Phase.generate, Phase.shrink),
@@ -328,6 +328,8 @@ def failure_text(failure: BaseException) -> tuple[str, str]:
         return f"{failure.message}.", "Keep the name from the skeleton, and run the cell that defines it."
     if isinstance(failure, StudentError) and failure.type_name == "NotImplementedError":
         return "Not implemented yet: the TODO is still there.", ""
+    if isinstance(failure, StudentError) and _out_of_memory(failure):
+        return "Your code ran out of memory: it asked for more than the course allows.", "How large is each tensor?"
     if isinstance(failure, StudentError):
         place = f" in {failure.place}" if failure.place else ""
         line = f": `{failure.line}`" if failure.line else ""
@@ -335,3 +337,8 @@ def failure_text(failure: BaseException) -> tuple[str, str]:
     if isinstance(failure, AssertionError):
         return (str(failure).split("\n")[0] or "the property does not hold."), ""
     return f"What your function returned could not be used: {type(failure).__name__}: {failure}.", ""
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    from etude.failures import StudentError
+    return isinstance(error, StudentError) and (error.type_name == "MemoryError" or "can't allocate" in error.message)

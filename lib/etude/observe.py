@@ -53,6 +53,10 @@ class LargestTensor(TorchDispatchMode):
         self.largest: tuple[int, ...] = ()
         self._numel = 0
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # True, the default, imports the compiler at the first call: a second, and not possible when sealed
+
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
         if func is not torch.ops.aten.expand.default and not func.is_view:

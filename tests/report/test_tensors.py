@@ -2,7 +2,7 @@
 import pytest
 
 from autograder.report.model import Difference, TensorView
-from autograder.report.tensors import Cell, differing, elements, grid, side_by_side
+from autograder.report.tensors import Cell, differing, elements, grid, printed, side_by_side
 
 
 def view(text: str, *shape: int) -> TensorView:
@@ -27,6 +27,12 @@ def test_elements_are_read_or_refused(text, shape, expected):
 def test_a_matrix_is_laid_out_with_points_below_points():
     assert grid(view("[[0.25, 1, nan], [-1.5, 12.125, 3e-05]]", 1, 2, 3)).rows == [
         ["0.25", "1    ", "nan"], ["-1.5 ", "12.125", "3e-05"]]
+
+
+def test_a_larger_tensor_is_printed_row_by_row():
+    assert printed(view("[[[1, 2], [3, 4]], [[5, 6], [7, 8]]]", 2, 2, 2)) == \
+        "[[[1, 2],\n  [3, 4]],\n [[5, 6],\n  [7, 8]]]"
+    assert printed(view("already\n], [ laid out", 2)) == "already\n], [ laid out"
 
 
 @pytest.mark.parametrize("shape", [(2, 2, 2), (13, 1), (1, 9)])

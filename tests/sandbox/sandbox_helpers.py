@@ -25,3 +25,12 @@ def attempt(worker: Worker, source: str) -> str:
     """"" if the program runs to its end, otherwise the last line of its traceback."""
     kind, payload = worker.request(RUN, source.encode(), PATIENCE)
     return "" if kind == DONE else payload.decode().strip().splitlines()[-1]
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process is there and not only waiting to be reaped."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False

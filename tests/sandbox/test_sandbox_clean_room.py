@@ -4,10 +4,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
-from sandbox_helpers import ECHO, HERE, RUN, attempt, run
+from sandbox_helpers import ECHO, HERE, PATIENCE, RUN, attempt, is_running, run
 
 from autograder.sandbox import libc
 from autograder.sandbox.client import ENVIRONMENT, Worker, Zygote
@@ -17,8 +18,8 @@ os.environ["ETUDE_TEST_SECRET"] = SECRET
 
 LOOK_EVERYWHERE = """
 import gc, os, sys
-codes = {codes}  # in code: in plain text the search would find itself
-def holds(text): return bytes(c ^ 1 for c in codes).decode() in text
+needle = bytes(c ^ 1 for c in {codes})  # no text, and written in code: the search must not find itself
+def holds(text): return needle in text.encode(errors="replace")
 found = []
 gc.unfreeze()  # what the zygote made is frozen, and frozen objects are not listed
 for thing in gc.get_objects():
@@ -76,22 +77,35 @@ def test_the_graders_code_is_not_in_the_zygote(zygote: Zygote):
         "available", "canary", "hugepages", "landlock", "libc", "limits", "seal", "seccomp", "warmup")}
 
 
-def test_variables_and_files_that_steer_python_are_ignored(tmp_path: Path):
-    """Everything by which a folder or the caller's environment could put code or settings into a Python process."""
-    for name in ("sitecustomize.py", "usercustomize.py", "torch.py", "conftest.py", "sandbox_echo.py", "random.py"):
+GRADER = """
+import os, sys
+from autograder.sandbox.client import Zygote
+# Set after the start of this process, which would obey them itself.
+for name in ("PYTHONPATH", "PYTHONHOME", "PYTHONUSERBASE"): os.environ[name] = {folder!r}
+os.environ.update(PYTHONSTARTUP={folder!r} + "/torch.py", LD_PRELOAD="/nonexistent.so", OMP_NUM_THREADS="7")
+os.chdir({folder!r})
+zygote = Zygote(serve={serve!r}, extra_path=[{here!r}])
+worker = zygote.spawn()
+kind, _ = worker.request(1, b"import torch; result = 1 / (torch.get_num_threads() == 1)", 60)
+print(kind, zygote.label.name, zygote.pid, worker.pid, flush=True)
+worker.request(1, b"while True: pass", 1000)
+"""
+
+
+def test_what_steers_python_is_ignored_and_a_killed_grader_leaves_no_process_behind(zygote: Zygote, tmp_path: Path):
+    """Environment variables and files by which a caller or a folder could put code or settings into the zygote."""
+    for name in ("sitecustomize.py", "usercustomize.py", "torch.py", "sandbox_echo.py", "random.py"):
         (tmp_path / name).write_text("import os; os._exit(44)\n")
-    script = (
-        "import os, sys; from autograder.sandbox.client import Zygote\n"
-        # After the start of this process, which would obey them itself.
-        f"for name in ('PYTHONPATH', 'PYTHONHOME', 'PYTHONUSERBASE'): os.environ[name] = {str(tmp_path)!r}\n"
-        f"os.environ['PYTHONSTARTUP'] = {str(tmp_path / 'torch.py')!r}\n"
-        "os.environ.update(LD_PRELOAD='/nonexistent.so', OMP_NUM_THREADS='7', PYTHONHASHSEED='3')\n"
-        f"os.chdir({str(tmp_path)!r})\n"
-        f"with Zygote(serve={ECHO!r}, extra_path=[{HERE!r}]) as zygote, zygote.spawn() as worker:\n"
-        "    print(worker.request(1, b'import torch; result = torch.get_num_threads()', 60)[0], zygote.label.name)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
-    assert done.stdout.split()[:1] == ["1"], done.stderr
+    script = GRADER.format(folder=str(tmp_path), serve=ECHO, here=HERE)
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as grader:
+        assert grader.stdout is not None
+        kind, label, *pids = grader.stdout.readline().split()
+        grader.kill()
+    assert (kind, label, len(pids)) == ("1", zygote.label.name, 2)
+    end = time.monotonic() + PATIENCE
+    while any(is_running(int(pid)) for pid in pids):
+        assert time.monotonic() < end, "a process of the sandbox outlived its grader"
+        time.sleep(0.02)
 
 
 def test_an_import_that_is_not_available_says_what_is(worker: Worker):

@@ -4,7 +4,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from sandbox_helpers import ECHO, HERE, run
@@ -15,6 +14,8 @@ from autograder.sandbox.client import Zygote
 from autograder.sandbox.label import judge
 
 LAYERS = ["rlimits", "landlock", "seccomp"]
+# RLIMIT_NPROC also refuses the fork, but not to root: it never counts as a refusal.
+FORKED = ("SUCCEEDED", "EAGAIN")
 
 
 def test_only_observed_refusals_enforce():
@@ -36,7 +37,7 @@ def test_the_label_of_this_machine_rests_on_five_refusals(zygote: Zygote):
 def test_without_the_filter_the_label_is_advisory_and_workers_work():
     with Zygote(serve=ECHO, extra_path=[HERE], layers={"rlimits", "landlock"}) as zygote:
         assert zygote.label.name == "ADVISORY"
-        assert zygote.label.evidence["fork"] == zygote.label.evidence["socket"] == "SUCCEEDED"
+        assert zygote.label.evidence["socket"] == "SUCCEEDED" and zygote.label.evidence["fork"] in FORKED
         with zygote.spawn() as worker:
             assert run(worker, "result = 5") == 5
 
@@ -45,7 +46,8 @@ def test_where_the_system_has_none_of_it_the_label_is_advisory_and_workers_work(
     """As on macOS: neither filter nor Landlock nor prctl nor pidfd."""
     with Zygote(serve="sandbox_elsewhere:serve", extra_path=[HERE]) as zygote:
         assert zygote.label.name == "ADVISORY"
-        assert zygote.label.evidence == dict.fromkeys(ATTEMPTS, "SUCCEEDED")
+        assert zygote.label.evidence["fork"] in FORKED
+        assert {zygote.label.evidence[attempt] for attempt in ATTEMPTS if attempt != "fork"} == {"SUCCEEDED"}
         assert list(zygote.label.layers) == ["rlimits"]
         with zygote.spawn() as worker:
             assert run(worker, "result = 5") == 5
@@ -68,10 +70,11 @@ def test_the_seal_holds_for_an_unprivileged_grader_too():
         "            print(bare.request(1, f'open(\"/proc/{pid}/environ\").read()'.encode(), 60)[1].decode().strip()[-40:])\n"
     )
     nobody = {"user": 65534, "group": 65534, "extra_groups": []}
-    root = Path(__file__).parents[2]
-    readable = subprocess.run([sys.executable, "-c", "import autograder.sandbox.client"], cwd="/", capture_output=True, **nobody)
-    if readable.returncode != 0:
-        pytest.skip(f"an unprivileged user cannot read {root.name} here")
+    try:
+        subprocess.run([sys.executable, "-c", "import autograder.sandbox.client"], cwd="/", capture_output=True, check=True,
+                       **nobody)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("an unprivileged user cannot read this Python or this checkout")
     done = subprocess.run([sys.executable, "-c", script], cwd="/", capture_output=True, text=True, timeout=300, **nobody)
     lines = done.stdout.splitlines()
     assert lines[:2] == ["65534 ENFORCED 1", "1000"], done.stderr

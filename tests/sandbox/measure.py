@@ -1,0 +1,54 @@
+"""Print the figures that docs/security.md quotes: `.venv/bin/python tests/sandbox/measure.py`."""
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+from sandbox_helpers import ECHO, ECHO_BACK, HERE, RUN, run
+
+from autograder.sandbox.client import ALL_LAYERS, Worker, Zygote
+
+PRIVATE = """
+result = sum(int(line.split()[1]) for line in open("/proc/self/smaps_rollup") if line.startswith("Private_Dirty"))
+"""
+
+
+def milliseconds(action: Callable[[], None], times: int) -> str:
+    """Median and 99th percentile of one call, in ms."""
+    taken = []
+    for _ in range(times):
+        start = time.perf_counter()
+        action()
+        taken.append(1e3 * (time.perf_counter() - start))
+    return f"median {statistics.median(taken):8.3f} ms   p99 {sorted(taken)[int(0.99 * times)]:8.3f} ms"
+
+
+def main() -> None:
+    start = time.perf_counter()
+    with Zygote(serve=ECHO, extra_path=[HERE], preload=sys.argv[1:]) as zygote:
+        print(f"zygote start                {time.perf_counter() - start:.2f} s   {zygote.label.name} {zygote.label.layers}")
+
+        def life() -> None:
+            with zygote.spawn() as worker:
+                worker.request(RUN, b"import torch; result = torch.ones(3) @ torch.ones(3)")
+        print(f"spawn to reap, at once      {milliseconds(life, 10)}")
+        time.sleep(2)  # the zygote's idle time, in which it makes forks cheaper
+        print(f"spawn to reap, later        {milliseconds(life, 100)}")
+        for name, layers in (("bare  ", frozenset()), ("sealed", ALL_LAYERS)):
+            with zygote.spawn(layers=layers) as worker:
+                print(f"round trip {name} 200 B     {milliseconds(lambda w=worker: w.request(ECHO_BACK, bytes(200)), 5000)}")
+        with zygote.spawn() as worker:
+            print(f"round trip sealed 16 MB     {milliseconds(lambda: _echo(worker, bytes(16 << 20)), 10)}")
+        with zygote.spawn(layers=frozenset()) as worker:
+            run(worker, "import torch; x = torch.randn(9, 9, requires_grad=True); (x @ x).softmax(-1).sum().backward()")
+            print(f"private memory of a worker  {run(worker, PRIVATE) / 1024:.1f} MB, of {zygote.resident >> 20} MB resident")
+
+
+def _echo(worker: Worker, payload: bytes) -> None:
+    worker.request(ECHO_BACK, payload, 30)
+
+
+if __name__ == "__main__":
+    main()
