@@ -24,12 +24,11 @@ def grade(
     submissions: Annotated[list[Path], typer.Argument(help="Notebooks, .py files, folders <student>/<unit>/ or zips.")],
     unit: Annotated[str | None, typer.Option(help="The unit, where neither folder nor cells tell it.")] = None,
     student: Annotated[str | None, typer.Option(help="The student's name, where the path does not tell it.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder that gets <student>/<unit>.json and the other formats.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Gets <student>/<unit>.json and the other formats.")] = None,
     format: Annotated[list[str] | None, typer.Option(help=f"One or more of: {', '.join(FORMATS)}.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes that grade side by side.")] = 1,
-    fail_under: Annotated[float | None, typer.Option(help="Exit with 1 if a submission gets less than so many percent."
-                                                     )] = None,
-    unsandboxed: Annotated[bool, typer.Option("--unsandboxed", help="Grade although the sandbox does not hold.")] = False,
+    fail_under: Annotated[float | None, typer.Option(help="Exit with 1 if one gets less than so many percent.")] = None,
+    unsandboxed: Annotated[bool, typer.Option(help="Grade though the sandbox does not hold.")] = False,
     course: CourseOption = None,
 ) -> None:
     """Grade submissions in the sandbox. Exit 0: graded; 1: --fail-under missed; 2: bad input; 3: the grader failed."""
@@ -55,14 +54,15 @@ def verify(
 
 @app.command()
 def build(
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit with 1 if anything is out of date.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit with 1 if it would.")] = False,
     course: CourseOption = None,
 ) -> None:
     """Make assignments/ from solutions/."""
     from autograder.build.build import build as build_course
     changes = build_course(_load(course), check=check)
     for change in changes:
-        typer.echo(f"assignments/{change}" if check or change.kind == "stray" else f"assignments/: wrote {change.path.name}")
+        written = not check and change.kind != "stray"
+        typer.echo(f"assignments/: wrote {change.path.name}" if written else f"assignments/{change}")
     if check and changes:
         typer.echo("run `autograder build`", err=True)
         raise typer.Exit(1)

@@ -7,12 +7,16 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from autograder.course import Course
+from autograder.errors import UsageError
 from autograder.grading.grade import run_unit_checks
 from autograder.grading.material import Material
 from autograder.grading.nulls import NULLS, NullChannel
 from autograder.grading.subjects import ReferenceSubject, SubmissionSubject
 from autograder.remote.channel import LocalChannel
 from autograder.report.model import ExerciseResult
+from autograder.submission.cells import Submission
+from autograder.submission.notebook import read_notebook
+from autograder.submission.program import program_for
 
 CPU_SECONDS = 1.5
 """What all checks of one exercise may take on the reference."""
@@ -90,7 +94,9 @@ def _subjects(material: Material, proofs: dict[str, ExerciseProof],
         proof.checks, proof.cpu_seconds = [c.name for c in result.checks], again.cpu_seconds[result.id]
         proof.verdicts.append(_judged("reference", "reference", result, result.score == result.max_score))
     progress("the skeleton")
-    skeleton = SubmissionSubject(material, lambda _: _skeleton_program(material), LocalChannel, {})
+    released = _released(material)
+    skeleton = SubmissionSubject(material, lambda exercise: program_for(released, exercise, material.setup),
+                                 LocalChannel, {})
     yield skeleton
     for result in skeleton.results:
         proofs[result.id].verdicts.append(_judged("skeleton", "skeleton", result, result.score == 0))
@@ -160,12 +166,13 @@ def _find_idle(proof: ExerciseProof) -> None:
     proof.idle_checks = [name for name in proof.checks if name not in killed]
 
 
-def _skeleton_program(material: Material) -> list[dict[str, str]]:
-    """The untouched notebook that students get, as the grader would run it."""
-    from autograder.submission.notebook import read_notebook
+def _released(material: Material) -> Submission:
+    """The untouched notebook that students get, handed in."""
     path = material.unit.assignment_path
+    if not path.exists():
+        raise UsageError(f"{path}: no such file; run `autograder build` first")
     cells, _ = read_notebook(path.read_bytes(), str(path))
-    return [{"label": f"cell {cell.index}", "source": cell.source, "mode": "definitions"} for cell in cells]
+    return Submission("skeleton", material.unit.id, str(path), cells, digest="")
 
 
 def _complaint(verdict: Verdict) -> str:

@@ -41,13 +41,13 @@ STUDENTS: dict[str, Edits] = {
     # Half finished.
     "dan": {name: RIGHT[name] for name in ("sdpa_masked", "grouped_heads", "additive_attention")},
     # A syntax error in one cell costs that exercise and no other.
-    "eva": RIGHT | {"grouped_heads": [("def merge_heads(x: Tensor) -> Tensor:", "def merge_heads(x: Tensor) -> Tensor")]},
+    "eva": RIGHT | {"grouped_heads": [("merge_heads(x: Tensor) -> Tensor:", "merge_heads(x: Tensor) -> Tensor")]},
     # A loop that never ends.
-    "finn": RIGHT | {"sliding_window_attention": [("    t = j[:, None]\n", "    t = j[:, None]\n    while w > 1:\n        t = t + 0\n")]},
+    "finn": RIGHT | {"sliding_window_attention": [("t = j[:, None]", "t = j[:, None]\n    while w > 1:\n        t = t + 0")]},
     # Ends the process, in the hope that no news is good news.
     "gus": RIGHT | {"sdpa_masked": [("    scores = q @", "    import os\n    os._exit(0)\n    scores = q @")]},
     # Asks for more memory than there is.
-    "hana": RIGHT | {"additive_attention": [("    hidden = torch.tanh(", "    table = torch.ones(10**10)\n    hidden = torch.tanh(")]},
+    "hana": RIGHT | {"additive_attention": [("hidden = ", "table = torch.ones(10**10)\n    hidden = ")]},
 }
 
 

@@ -1,8 +1,6 @@
 """`autograder build`: make assignments/ from solutions/, or say what is out of date there."""
 from __future__ import annotations
 
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -13,6 +11,7 @@ from autograder.build.places import read_text
 from autograder.build.public_checks import slice_public
 from autograder.build.skeleton import build_notebook
 from autograder.build.source import read_source
+from autograder.files import write_atomically
 
 if TYPE_CHECKING:
     from autograder.course import Course, Unit
@@ -49,20 +48,6 @@ def build(course: Course, check: bool = False) -> list[Change]:
 def released_checks_path(unit: Unit) -> Path:
     """Where the public checks of a unit are released: next to its notebook."""
     return unit.assignment_path.with_name(f"{unit.notebook}_checks.py")
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file in one step: a reader, or an interrupted build, never sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        os.chmod(name, 0o644)  # mkstemp makes files that only their owner can read
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
 
 
 def _generate(course: Course) -> dict[Path, str]:

@@ -13,7 +13,6 @@ from autograder.report.writer import write_class_page, write_views
 from autograder.submission.reader import read_submissions
 
 
-
 def run_grade(course: Course, paths: Sequence[Path], *, unit: str | None, student: str | None, out: Path | None,
               formats: Sequence[str], jobs: int, fail_under: float | None, unsandboxed: bool) -> int:
     """The exit code: 0 graded, 1 `fail_under` missed, 2 something could not be read (the rest is graded)."""

@@ -42,7 +42,8 @@ def _table(proofs: list[ExerciseProof]) -> None:
         for problem in proof.problems:
             console.print(f"✗ {proof.unit}.{proof.exercise}: {problem}", markup=False)
     if not any(proof.problems for proof in proofs):
-        console.print("Every mistake loses points and is named, every alternative gets full marks, nothing empty passes.")
+        console.print("Every mistake loses points and is named, every alternative gets full marks, "
+                      "nothing empty passes.")
 
 
 def _cells(proofs: Sequence[ExerciseProof]) -> list[str]:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+
+from autograder.report.model import CheckResult, Counterexample, Diagnosis, Difference, ExerciseResult, TensorView
 from etude import failures
 from etude.engine import Outcome, failure_text
 from etude.strategies import Case
-
-from autograder.report.model import CheckResult, Counterexample, Diagnosis, Difference, ExerciseResult, TensorView
 
 SMALL = 48
 """Tensors up to so many elements are printed in full."""

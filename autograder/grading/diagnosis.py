@@ -10,10 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from etude import wire
-from etude.executor import CALL, FREE, MANY, OK, VJP
-from etude.failures import StudentError, StudentStopped
-from etude.observe import tensors_in
 
 from autograder.grading.material import Material
 from autograder.remote.channel import (
@@ -26,6 +22,10 @@ from autograder.remote.channel import (
 )
 from autograder.report.model import Diagnosis
 from autograder.variants import Variant
+from etude import wire
+from etude.executor import CALL, FREE, MANY, OK, VJP
+from etude.failures import StudentError, StudentStopped
+from etude.observe import tensors_in
 
 MAX_PROBES = 48
 """Calls that are replayed for one exercise; each comes with the backward passes that followed it."""

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -38,11 +39,19 @@ def grade(course: Course, submissions: Sequence[Submission], done: Callable[[Rep
     Raises `SandboxError` when the sandbox does not hold and the options do not accept that.
     """
     options = options or Options()
-    by_unit: dict[str, list[Submission]] = {}
-    for submission in submissions:
-        by_unit.setdefault(submission.unit, []).append(submission)
+    ordered = sorted(submissions, key=lambda submission: list(course.units).index(submission.unit))
+    if options.jobs > 1 and len(ordered) > 1:
+        from autograder.grading.parallel import grade_in_processes
+        grade_in_processes(course, ordered, done, options)
+    else:
+        grade_stream(course, ordered, done, options)
+
+
+def grade_stream(course: Course, submissions: Iterable[Submission], done: Callable[[Report], None],
+                 options: Options) -> None:
+    """Grade submissions as they come, in this process; those of one unit follow each other."""
     with open_zygote(course, options) as zygote:
-        for unit, group in by_unit.items():
+        for unit, group in itertools.groupby(submissions, key=lambda submission: submission.unit):
             _grade_unit(Material(course, course.units[unit]), group, zygote, done, options)
 
 
@@ -76,6 +85,7 @@ def run_unit_checks(material: Material, subjects: Iterable[Any], *, exercises: S
                     shrink: bool = True) -> None:
     """The unit's checks, in the order of the file, for every subject."""
     import torch
+
     from etude.engine import Check, CheckFileError, run_checks
 
     def verify(checks: list[Check]) -> None:

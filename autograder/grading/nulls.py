@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+
+from autograder.remote.channel import LocalChannel, RawReply
 from etude import wire
 from etude.executor import CALL, OK
 from etude.observe import tensors_in
-
-from autograder.remote.channel import LocalChannel, RawReply
 
 NULLS = ("zeros", "input", "previous output")
 

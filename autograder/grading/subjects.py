@@ -5,9 +5,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from etude.engine import Outcome, failure_text
-from etude.failures import MissingName, StudentError, StudentStopped
-
 from autograder.errors import AutograderError
 from autograder.grading.assemble import exercise_result, total
 from autograder.grading.diagnosis import Probes
@@ -17,6 +14,8 @@ from autograder.remote.student import RemoteStudent
 from autograder.report.model import Diagnosis, ExerciseResult, Report
 from autograder.submission.cells import Submission
 from autograder.submission.program import program_for
+from etude.engine import Outcome, failure_text
+from etude.failures import MissingName, StudentError, StudentStopped
 
 OpenChannel = Callable[[Sequence[dict[str, str]]], Any]
 """A program -> the channel to whatever runs it."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from etude.failures import StudentStopped
-from etude.wire import Handle
 from torch import nn
 
 from autograder.remote.student import Link, RemoteFunction
+from etude.failures import StudentStopped
+from etude.wire import Handle
 
 
 class RemoteModule(nn.Module):

@@ -5,12 +5,12 @@ import itertools
 from typing import Any
 
 import torch
+
+from autograder.remote.channel import Channel, ask
 from etude.executor import CALL, DESCRIBE, FREE, NEW, VJP
 from etude.failures import StudentError, StudentStopped
 from etude.observe import Observation, tensors_in
 from etude.wire import Handle, Seed
-
-from autograder.remote.channel import Channel, ask
 
 
 class RemoteStudent:

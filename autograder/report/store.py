@@ -2,9 +2,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import secrets
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -36,26 +34,6 @@ def file_name(name: str) -> str:
     return f"{readable or 'unnamed'}-{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:10]}"
 
 
-def write_atomically(path: Path, text: str, *, staff_only: bool = False) -> None:
-    """Write a file that is there in full or not at all, even after `kill -9` or a power cut.
-
-    Other accounts of the machine cannot read a file that is for staff only; beyond that, the umask rules.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(6)}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o660 if staff_only else 0o666)
-    try:
-        with open(descriptor, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_directory(path.parent)
-
-
 def read_reports(out_dir: Path) -> tuple[list[Report], list[str]]:
     """Every report kept in a folder, by student and unit, and a line for each file that is not one."""
     reports, problems = [], []
@@ -68,11 +46,3 @@ def read_reports(out_dir: Path) -> tuple[list[Report], list[str]]:
             reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error.strerror
             problems.append(f"{path.relative_to(out_dir)}: not a report ({reason}). Delete it and grade again.")
     return reports, problems
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)  # without it a power cut can undo the rename
-    finally:
-        os.close(descriptor)

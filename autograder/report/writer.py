@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from autograder.errors import UsageError
+from autograder.files import write_atomically
 from autograder.report.github import render_summary
 from autograder.report.gradescope import render_gradescope
 from autograder.report.html import render_class_page, render_student_page
 from autograder.report.junit import render_junit
 from autograder.report.model import Report
-from autograder.report.store import GRADESCOPE_SUFFIX, class_page_path, report_path, write_atomically
+from autograder.report.store import GRADESCOPE_SUFFIX, class_page_path, report_path
 from autograder.report.terminal import render_text
 
 TEXT_WIDTH = 100

@@ -1,7 +1,7 @@
 """The modules that student code may import in grading.
 
-A sealed worker cannot open a file, so what is not loaded before the fork cannot be loaded at all. The zygote loads
-`AVAILABLE`, what a course asks for beyond it (`preload`), and what those modules themselves load late.
+A sealed worker cannot open a file, so what is not loaded before the fork cannot be loaded at all. The zygote
+loads `AVAILABLE`, what a course asks for beyond it (`preload`), and what those modules themselves load late.
 """
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from importlib.machinery import ModuleSpec
 
 AVAILABLE: tuple[str, ...] = (
     # the standard library
-    "abc", "array", "bisect", "cmath", "collections", "collections.abc", "contextlib", "copy", "dataclasses", "decimal",
-    "enum", "fractions", "functools", "gc", "heapq", "inspect", "io", "itertools", "json", "math", "numbers",
-    "operator", "pprint", "random", "re", "statistics", "string", "struct", "sys", "textwrap", "time", "traceback",
-    "types", "typing", "typing_extensions", "unicodedata", "warnings", "weakref", "__future__",
+    "__future__", "abc", "array", "bisect", "cmath", "collections", "collections.abc", "contextlib",
+    "copy", "dataclasses", "decimal", "enum", "fractions", "functools", "gc", "heapq", "inspect", "io",
+    "itertools", "json", "logging", "math", "numbers", "operator", "pprint", "random", "re", "statistics",
+    "string", "struct", "sys", "textwrap", "time", "traceback", "types", "typing", "typing_extensions",
+    "unicodedata", "warnings", "weakref",
     # numerical work
     "numpy", "numpy.fft", "numpy.linalg", "numpy.random", "numpy.typing",
-    "torch", "torch.autograd", "torch.autograd.functional", "torch.autograd.forward_ad", "torch.distributions",
-    "torch.fft", "torch.func", "torch.linalg", "torch.nn", "torch.nn.functional", "torch.nn.init",
-    "torch.nn.utils", "torch.nn.utils.parametrizations", "torch.nn.utils.rnn", "torch.special",
-    "torch.utils.checkpoint", "torch.utils.data", "einops", "einops.layers.torch",
+    "torch", "torch.autograd", "torch.autograd.functional", "torch.autograd.forward_ad",
+    "torch.distributions", "torch.fft", "torch.func", "torch.linalg", "torch.nn", "torch.nn.functional",
+    "torch.nn.init", "torch.nn.utils", "torch.nn.utils.parametrizations", "torch.nn.utils.rnn",
+    "torch.special", "torch.utils.checkpoint", "torch.utils.data", "einops", "einops.layers.torch",
     "etude",
 )
 
 _COMPILER = ("torch._dynamo", "torch._inductor")
 _COMPILER_HINT = (
-    "this exercise does not load PyTorch's compiler, which torch.compile needs, and, although they do not compile, "
-    "optimizers, torch.func and torch.utils.checkpoint"
+    "this course does not preload PyTorch's compiler, which torch.compile needs, and, although they compile "
+    "nothing, optimizers, torch.func and torch.utils.checkpoint"
 )
 
 

@@ -1,6 +1,6 @@
 """Trusted code that runs in a sealed worker and tries to break out, to see whether the seal holds here.
 
-It replies with one frame for each attempt, `name=outcome`. An outcome is the name of the error, or `SUCCEEDED`.
+Its reply has a line for each attempt, `name=outcome`. An outcome is the name of the error, or `SUCCEEDED`.
 """
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""The trusted side of the sandbox: start a zygote, spawn sealed workers, exchange frames with them, stop them.
+"""The trusted side of the sandbox: start a zygote, spawn sealed workers from it, stop both.
 
     with Zygote() as zygote:
         with zygote.spawn(Limits()) as worker:
             kind, payload = worker.request(CALL, wire.encode(...))
 
-One zygote per process and thread of the grader is simplest; the methods of one may be called from several threads.
+Several threads may use one zygote, each its own workers. Processes that are forked need a zygote each.
 """
 from __future__ import annotations
 
@@ -34,35 +34,43 @@ from autograder.sandbox.seal import ALL_LAYERS
 from autograder.sandbox.worker import Worker
 
 __all__ = [
-    "ALL_LAYERS", "Limits", "Worker", "WorkerDied", "WorkerFailure", "WorkerOutOfMemory", "WorkerProtocolError",
-    "WorkerTimeout", "Zygote",
+    "ALL_LAYERS", "Limits", "Worker", "WorkerDied", "WorkerFailure", "WorkerOutOfMemory",
+    "WorkerProtocolError", "WorkerTimeout", "Zygote",
 ]
 
 START_SECONDS = 120.0
 ANSWER_SECONDS = 30.0
 _MESSAGE = 1 << 16
-# macOS has no sequenced packets between local sockets; orders and answers alternate, so a stream does as well.
+# macOS has no sequenced packets between local sockets; orders and answers alternate: a stream does.
 _CONTROL_TYPE = socket.SOCK_SEQPACKET if libc.LINUX else socket.SOCK_STREAM
 _CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
+# The whole environment of zygote and workers; nothing of the caller's reaches them.
 ENVIRONMENT = {
     "LANG": "C.UTF-8",
+    # A set of strings has one order in every run: the same submission gets the same report. An isolated
+    # interpreter (-I) would not obey; -s and the next line do the rest of what -I stands for.
+    "PYTHONHASHSEED": "0",
+    "PYTHONSAFEPATH": "1",
     "HOME": "/nonexistent",
     "USER": "worker",
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "VECLIB_MAXIMUM_THREADS": "1",
-    "TORCHINDUCTOR_CACHE_DIR": "/nonexistent",  # by default a folder in /tmp that every submission would share
+    "TORCHINDUCTOR_CACHE_DIR": "/nonexistent",  # not a folder in /tmp that everybody shares
 }
 
 
 class Zygote:
     """A warm process to fork workers from. A context manager; `close()` stops it and all its workers.
 
-    `preload` names modules that the course's students may import beyond `available.AVAILABLE`. `"torch.optim"`
-    there also warms optimizers, which takes seconds. `serve` is the worker's loop, `module:function`, called with
-    a file descriptor. `layers` and `extra_path` are for tests: what to seal with, and where else to find modules.
+    `preload` names modules that students may import beyond `available.AVAILABLE`; those in
+    `warmup.COMPILER_USERS` (`torch.optim`, ...) take most of a second more. `serve` is the worker's loop,
+    `module:function`, called with a file descriptor. `layers` and `extra_path` are for tests: what to seal
+    with, and where else to find modules.
+
+    `label` says whether the seal was seen to hold. Raises `SandboxError`, in one line, if nothing can start.
     """
 
     def __init__(
@@ -90,9 +98,10 @@ class Zygote:
         with theirs, tempfile.TemporaryFile() as errors:
             try:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-I", "-B", "-m", "autograder.sandbox.zygote"],
+                    [sys.executable, "-s", "-B", "-m", "autograder.sandbox.zygote"],
                     stdin=theirs, stdout=subprocess.DEVNULL, stderr=errors, close_fds=True,
-                    env=ENVIRONMENT, cwd="/", start_new_session=True,  # a Ctrl-C in the terminal is for the grader
+                    # A session of its own: a Ctrl-C in the terminal is for the grader.
+                    env=ENVIRONMENT, cwd="/", start_new_session=True,
                 )
             except OSError as error:
                 self._control.close()
@@ -123,7 +132,7 @@ class Zygote:
         worker = self._spawn(limits or Limits(), self.layers if layers is None else layers, canary=False)
         if expected is not None and worker.layers != list(expected):
             worker.close()
-            raise SandboxError(f"a worker was sealed with {worker.layers} where the label promises {expected}")
+            raise SandboxError(f"a worker was sealed with {worker.layers}; the label promises {expected}")
         return worker
 
     def _spawn(self, limits: Limits, layers: Collection[str], canary: bool) -> Worker:

@@ -1,7 +1,8 @@
-"""Back the zygote's memory with huge pages, in its idle moments, so that a fork has fewer pages to copy and to drop.
+"""Back the zygote's memory with huge pages, in its idle moments, so that forks copy fewer page-table entries.
 
-With 4 KiB pages, fork and exit of a warm PyTorch process take about 6 ms each, nearly all of it for page tables; with
-2 MiB pages about 2 ms each. A worker that writes still copies only the 4 KiB that it writes. Linux 6.1 and later.
+With 4 KiB pages, fork and exit of a warm PyTorch process take about 6 ms each, nearly all for page tables;
+with 2 MiB pages about 2 ms each. A worker that writes still copies only the 4 KiB that it writes. Linux 6.1
+and later; elsewhere the kernel declines and nothing changes.
 """
 from __future__ import annotations
 

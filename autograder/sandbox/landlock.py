@@ -1,4 +1,4 @@
-"""Landlock: no file, no network connection, no signal out, enforced by another part of the kernel than seccomp.
+"""Landlock: no file, no connection, no signal out, enforced by another part of the kernel than seccomp.
 
 A second wall behind the first. Linux 5.13 and later; absent from gVisor and from kernels built without it.
 """
@@ -33,7 +33,7 @@ def abi() -> int:
 
 
 def deny_everything(version: int) -> bool:
-    """Give up every right that Landlock `version` (from `abi()`) can take. False where there is no Landlock."""
+    """Give up every right that Landlock `version` (from `abi()`) can take. False where there is none."""
     if version < 1:
         return False
     rules = _Ruleset(fs=(1 << _FS_RIGHTS.get(version, _FS_RIGHTS_LATEST)) - 1)

@@ -10,10 +10,10 @@ MB = 1 << 20
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of one worker. Memory is counted on top of what the warm zygote already has, so it means the same
-    for every build of PyTorch."""
+    """Limits of one worker."""
 
     memory_mb: int = 2048
+    """On top of what the warm zygote already has, so that it means the same for every build of PyTorch."""
     cpu_seconds: int = 60
     """Over the worker's whole life."""
     call_seconds: float = 5.0

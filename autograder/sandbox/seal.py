@@ -13,7 +13,7 @@ ALL_LAYERS = frozenset({"rlimits", "seccomp", "landlock"})
 def seal(limits: Limits, layers: Collection[str] = ALL_LAYERS, landlock_abi: int | None = None) -> list[str]:
     """Apply those of `layers` that this machine has; returns the names of those really applied.
 
-    A layer that the machine has but that cannot be applied raises `OSError`: never run half sealed by mistake.
+    A layer that the machine has but that cannot be applied raises `OSError`: never half sealed by mistake.
     `landlock_abi` is what `landlock.abi()` says, for callers that asked before.
     """
     applied = []
@@ -23,7 +23,8 @@ def seal(limits: Limits, layers: Collection[str] = ALL_LAYERS, landlock_abi: int
     if "rlimits" in layers:
         apply_rlimits(limits)
         applied.append("rlimits")
-    if "landlock" in layers and landlock.deny_everything(landlock.abi() if landlock_abi is None else landlock_abi):
+    version = landlock.abi() if landlock_abi is None else landlock_abi
+    if "landlock" in layers and landlock.deny_everything(version):
         applied.append("landlock")
     # Last: it refuses the calls that set up the other layers.
     if "seccomp" in layers and seccomp.supported():

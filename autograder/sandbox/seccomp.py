@@ -25,21 +25,21 @@ ALLOWED: dict[str, tuple[int | None, int | None]] = {
     "clock_nanosleep": (230, 115), "select": (23, None), "pselect6": (270, 72), "restart_syscall": (219, 128),
     "sched_yield": (24, 124), "sched_getaffinity": (204, 123),
     # The process's own signals, so that a crash is reported as what it is.
-    "rt_sigaction": (13, 134), "rt_sigprocmask": (14, 135), "rt_sigreturn": (15, 139), "sigaltstack": (131, 132),
-    "exit_group": (231, 94),
+    "rt_sigaction": (13, 134), "rt_sigprocmask": (14, 135), "rt_sigreturn": (15, 139),
+    "sigaltstack": (131, 132), "exit_group": (231, 94),
 }
 MADVISE = (28, 233)
 TGKILL = (234, 131)
 # Answers other than EPERM, where the C library asks in passing and then takes another way.
 ANSWERS: dict[str, tuple[tuple[int, int], int]] = {
     "ioctl": ((16, 29), errno.ENOTTY),  # "is it a terminal?"
-    "clone3": ((435, 435), errno.ENOSYS),  # then tries clone, which is refused; its arguments cannot be inspected
+    "clone3": ((435, 435), errno.ENOSYS),  # then it tries clone, which is refused
 }
 
 AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _SECCOMP = {"x86_64": 317, "aarch64": 277}
 _COLUMN = {"x86_64": 0, "aarch64": 1}
-_SET_MODE_FILTER = 1
+_SET_MODE_FILTER, _GET_ACTION_AVAILABLE = 1, 2
 _X32_BIT = 0x40000000
 _FIRST_DESTRUCTIVE_ADVICE = 100  # MADV_HWPOISON: marks physical memory as broken
 
@@ -55,8 +55,14 @@ _REFUSE: Instruction = (_RETURN, 0, 0, _ERRNO | errno.EPERM)
 
 
 def supported() -> bool:
-    """Whether this machine has a filter to run: Linux on x86_64 or aarch64."""
-    return libc.LINUX and libc.MACHINE in AUDIT_ARCH
+    """Whether this machine can run the filter: Linux on x86_64 or aarch64, not forbidden by a container."""
+    if not libc.LINUX or libc.MACHINE not in AUDIT_ARCH:
+        return False
+    try:
+        kill = ctypes.c_uint32(_KILL)
+        return libc.syscall(_SECCOMP[libc.MACHINE], _GET_ACTION_AVAILABLE, 0, ctypes.byref(kill)) == 0
+    except OSError:
+        return False
 
 
 def program(machine: str, pid: int) -> list[Instruction]:
@@ -64,7 +70,8 @@ def program(machine: str, pid: int) -> list[Instruction]:
     column = _COLUMN[machine]
     # A call through another ABI carries other numbers: it would be judged as another call.
     code: list[Instruction] = [
-        (_LOAD, 0, 0, _ARCH), (_EQUAL, 1, 0, AUDIT_ARCH[machine]), (_RETURN, 0, 0, _KILL), (_LOAD, 0, 0, _NUMBER),
+        (_LOAD, 0, 0, _ARCH), (_EQUAL, 1, 0, AUDIT_ARCH[machine]), (_RETURN, 0, 0, _KILL),
+        (_LOAD, 0, 0, _NUMBER),
     ]
     if machine == "x86_64":
         code += [(_AT_LEAST, 0, 1, _X32_BIT), (_RETURN, 0, 0, _KILL)]
@@ -80,7 +87,7 @@ def program(machine: str, pid: int) -> list[Instruction]:
 
 
 def _allow_when(number: int, tests: list[tuple[int, int, int]]) -> list[Instruction]:
-    """Allow call `number` if every test (argument, `_EQUAL` or `_BELOW`, constant) holds; refuse it otherwise."""
+    """Allow call `number` if every test (argument, `_EQUAL` or `_BELOW`, constant) holds, else refuse it."""
     body: list[Instruction] = []
     to_refusal = 4 * len(tests)
     for argument, comparison, constant in tests:

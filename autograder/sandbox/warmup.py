@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 
 COMPILER_USERS = ("torch.func", "torch.optim", "torch.utils.checkpoint")
-"""Parts of PyTorch that import its compiler (most of a second) on first use, though they do not compile anything."""
+"""Parts of PyTorch that import its compiler (most of a second) on first use, though they compile nothing."""
 
 
 def run(preload: Collection[str]) -> None:
@@ -37,7 +37,7 @@ def replace_functions() -> None:
     torch.set_num_threads(1)
 
     def set_num_threads(count: int) -> None:
-        """Stands in for PyTorch's own: a sealed worker cannot start threads and OpenMP would end the process."""
+        """Stands in for PyTorch's own: a worker cannot start threads, and OpenMP would end the process."""
         warnings.warn("set_num_threads has no effect in grading: workers have one thread", stacklevel=2)
 
     torch.set_num_threads = torch.set_num_interop_threads = set_num_threads
@@ -71,7 +71,7 @@ def algebra() -> None:
     torch.linalg.solve(a, a), torch.linalg.eigh(a @ a.mT), torch.einsum("ij,jk->ik", a, a), torch.fft.rfft(a)
     torch.func.vmap(torch.sin)(a.detach())
     torch.func.jvp(torch.sin, (a.detach(),), (a.detach(),))
-    torch.autograd.gradcheck(torch.sin, (a,))  # imports sympy, as every backward with an explicit cotangent does
+    torch.autograd.gradcheck(torch.sin, (a,))  # imports sympy, as any backward with a given cotangent does
     torch.autograd.functional.jacobian(torch.sin, a)
     array = a.detach().numpy()
     for x in (a.detach(), array):

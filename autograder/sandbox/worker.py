@@ -38,7 +38,7 @@ class Keeper(Protocol):
 
 
 class Worker:
-    """Made by `Zygote.spawn`. Not for use by two threads at once. A context manager; `close()` kills and reaps it."""
+    """Made by `Zygote.spawn`. A context manager; `close()` kills and reaps it. For one thread at a time."""
 
     def __init__(self, zygote: Keeper, pid: int, pidfd: int | None, sock: socket.socket, limits: Limits):
         self.pid = pid
@@ -159,7 +159,7 @@ class Worker:
         if self._final_cpu is not None:
             return self._final_cpu
         with suppress(OSError):
-            return time.clock_gettime((~self.pid << 3) | 2)  # the CPU clock of another process, see clock_getcpuclockid
+            return time.clock_gettime((~self.pid << 3) | 2)  # another process's clock: clock_getcpuclockid(3)
         return 0.0
 
     def close(self) -> None:
@@ -169,13 +169,14 @@ class Worker:
                 self._reap()
 
     def _stop(self, failure: WorkerFailure) -> WorkerFailure:
-        """End the worker; returns the failure to raise, which for an ended stream depends on how the process ended."""
+        """End the worker; returns the failure to raise: for an ended stream, how the process ended."""
         ended = isinstance(failure, _StreamEnded)
         # The stream ends a moment before the process does. Wait, but not for one that only closed its socket.
         alone = ended and self._has_exited(0.5)
         status = self._reap()
         if ended:
-            failure = WorkerDied(self._cause(status) if alone else "the process closed its connection to the grader")
+            closed = "the process closed its connection to the grader"
+            failure = WorkerDied(self._cause(status) if alone else closed)
         self._failure = failure
         return failure
 
@@ -212,7 +213,8 @@ class Worker:
         if os.WIFEXITED(status):
             return f"the process ended itself (exit code {os.WEXITSTATUS(status)})"
         number = os.WTERMSIG(status)
-        if number == signal.SIGXCPU or (number == signal.SIGKILL and self.cpu_seconds >= self.limits.cpu_seconds):
+        spent = self.cpu_seconds >= self.limits.cpu_seconds
+        if number == signal.SIGXCPU or (number == signal.SIGKILL and spent):
             return f"more than {self.limits.cpu_seconds} s of CPU time used"
         return _CAUSES.get(number, f"the process was killed by {_signal_name(number)}")
 

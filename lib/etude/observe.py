@@ -55,7 +55,8 @@ class LargestTensor(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        return False  # True, the default, imports the compiler at the first call: a second, and not possible when sealed
+        # True, the default, imports the compiler at the first call: that takes a second, and fails when sealed.
+        return False
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))

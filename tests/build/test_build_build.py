@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from autograder.build import build as module
-from autograder.build.build import build, write_atomically
+from autograder.build.build import build
 from autograder.course import load_course
 from autograder.errors import UsageError
 
@@ -96,20 +95,6 @@ def test_a_missing_checks_file_is_told(tiny):
 def test_variants_may_be_missing(tiny):
     tiny.path("variants").unlink()
     assert len(build(tiny.course)) == 2
-
-
-def test_an_interrupted_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
-    target = tmp_path / "folder" / "file.txt"
-    write_atomically(target, "old\n")
-    assert stat.S_IMODE(target.stat().st_mode) == 0o644
-
-    def interrupted(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(module.os, "replace", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        write_atomically(target, "new\n")
-    assert target.read_text() == "old\n" and list(target.parent.iterdir()) == [target]
 
 
 # ---------------------------------------------------------------------------------------------------- the leak guard

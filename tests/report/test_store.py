@@ -1,15 +1,11 @@
 """Files: whole or absent, harmless names, readable again."""
 import os
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
 
 from autograder.errors import UsageError
-from autograder.report import store
-from autograder.report.store import file_name, read_reports, report_path, write_atomically
+from autograder.files import write_atomically
+from autograder.report.store import file_name, read_reports, report_path
 from autograder.report.writer import FORMATS, write_class_page, write_views
 
 from .samples import build, build_class
@@ -61,33 +57,3 @@ def test_staff_files_are_closed_to_others(tmp_path):
     finally:
         os.umask(before)
     assert [path.stat().st_mode & 0o777 for path in (html, report, page)] == [0o644, 0o640, 0o640]
-
-
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
-    path = tmp_path / "report.json"
-    write_atomically(path, "old")
-    monkeypatch.setattr(store.os, "fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
-        write_atomically(path, "new")
-    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
-
-
-WRITE_FOR_EVER = """
-import sys; from pathlib import Path; from autograder.report.store import write_atomically
-for count in range(10**9): write_atomically(Path(sys.argv[1]), str(count % 10) * 300_000)
-"""
-
-
-def test_a_killed_writer_leaves_a_whole_file(tmp_path):
-    path = tmp_path / "report.json"
-    for delay in (0.0, 0.013, 0.029):
-        writer = subprocess.Popen([sys.executable, "-c", WRITE_FOR_EVER, str(path)])
-        deadline = time.monotonic() + 10
-        while not path.exists() and time.monotonic() < deadline:
-            time.sleep(0.005)
-        time.sleep(delay)
-        os.kill(writer.pid, signal.SIGKILL)
-        writer.wait()
-        text = path.read_text()
-        assert len(text) == 300_000 and len(set(text)) == 1
-        path.unlink()

@@ -5,6 +5,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 from sandbox_helpers import ECHO, ECHO_BACK, HERE, RUN, run
 
@@ -28,7 +29,8 @@ def milliseconds(action: Callable[[], None], times: int) -> str:
 def main() -> None:
     start = time.perf_counter()
     with Zygote(serve=ECHO, extra_path=[HERE], preload=sys.argv[1:]) as zygote:
-        print(f"zygote start                {time.perf_counter() - start:.2f} s   {zygote.label.name} {zygote.label.layers}")
+        seconds = time.perf_counter() - start
+        print(f"zygote start                {seconds:.2f} s   {zygote.label.name} {zygote.label.layers}")
 
         def life() -> None:
             with zygote.spawn() as worker:
@@ -38,15 +40,17 @@ def main() -> None:
         print(f"spawn to reap, later        {milliseconds(life, 100)}")
         for name, layers in (("bare  ", frozenset()), ("sealed", ALL_LAYERS)):
             with zygote.spawn(layers=layers) as worker:
-                print(f"round trip {name} 200 B     {milliseconds(lambda w=worker: w.request(ECHO_BACK, bytes(200)), 5000)}")
+                print(f"round trip {name} 200 B     {milliseconds(partial(echo, worker, bytes(200)), 5000)}")
         with zygote.spawn() as worker:
-            print(f"round trip sealed 16 MB     {milliseconds(lambda: _echo(worker, bytes(16 << 20)), 10)}")
+            print(f"round trip sealed 16 MB     {milliseconds(partial(echo, worker, bytes(16 << 20)), 10)}")
         with zygote.spawn(layers=frozenset()) as worker:
             run(worker, "import torch; x = torch.randn(9, 9, requires_grad=True); (x @ x).softmax(-1).sum().backward()")
-            print(f"private memory of a worker  {run(worker, PRIVATE) / 1024:.1f} MB, of {zygote.resident >> 20} MB resident")
+            private = run(worker, PRIVATE) / 1024
+            print(f"private memory of a worker  {private:.1f} MB, of {zygote.resident >> 20} MB resident")
 
 
-def _echo(worker: Worker, payload: bytes) -> None:
+def echo(worker: Worker, payload: bytes) -> None:
+    """Send `payload` there and back."""
     worker.request(ECHO_BACK, payload, 30)
 
 

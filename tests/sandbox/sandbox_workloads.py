@@ -97,17 +97,21 @@ torch.nn.functional.conv2d(torch.randn(1, 3, 8, 8).bfloat16(), torch.randn(4, 3,
     "integers and sparse": """
 import torch
 torch.ones(3, 3).to_sparse() @ torch.ones(3, 3)
-torch.zeros(5).index_add_(0, torch.tensor([1, 1]), torch.ones(2)); torch.arange(9).unique(); torch.randint(9, (4,)).bincount()
-torch.randn(20_000).sort(); torch.randn(50, 50).topk(5); torch.randperm(100); torch.cdist(torch.randn(9, 3), torch.randn(9, 3))
+torch.zeros(5).index_add_(0, torch.tensor([1, 1]), torch.ones(2)); torch.arange(9).unique()
+torch.randint(9, (4,)).bincount(); torch.randn(20_000).sort(); torch.randn(50, 50).topk(5); torch.randperm(100)
+torch.cdist(torch.randn(9, 3), torch.randn(9, 3))
 torch.einsum("bij,bjk->bik", torch.randn(2, 3, 4), torch.randn(2, 4, 5)); torch.multinomial(torch.ones(5), 3)
-torch.nn.functional.embedding_bag(torch.tensor([[0, 1]]), torch.randn(3, 4)); torch.nn.functional.grid_sample(torch.randn(1, 1, 4, 4), torch.rand(1, 2, 2, 2), align_corners=False)
-torch.nn.functional.interpolate(torch.randn(1, 1, 4, 4), scale_factor=2, mode="bilinear")
-torch.nn.functional.ctc_loss(torch.randn(6, 1, 4).log_softmax(-1), torch.tensor([[1, 2]]), torch.tensor([6]), torch.tensor([2]))
+import torch.nn.functional as F
+F.embedding_bag(torch.tensor([[0, 1]]), torch.randn(3, 4))
+F.grid_sample(torch.randn(1, 1, 4, 4), torch.rand(1, 2, 2, 2), align_corners=False)
+F.interpolate(torch.randn(1, 1, 4, 4), scale_factor=2, mode="bilinear")
+F.ctc_loss(torch.randn(6, 1, 4).log_softmax(-1), torch.tensor([[1, 2]]), torch.tensor([6]), torch.tensor([2]))
 """,
     "distributions": """
 import torch
 from torch import distributions as d
-d.Normal(0.0, 1.0).rsample((3,)); d.Categorical(torch.ones(4)).log_prob(torch.tensor(1)); d.kl_divergence(d.Normal(0., 1.), d.Normal(1., 1.))
+d.Normal(0.0, 1.0).rsample((3,)); d.Categorical(torch.ones(4)).log_prob(torch.tensor(1))
+d.kl_divergence(d.Normal(0.0, 1.0), d.Normal(1.0, 1.0))
 """,
     "modules": """
 import copy, io, torch
@@ -138,8 +142,9 @@ result = sum(len(x) for (x,) in DataLoader(TensorDataset(torch.randn(10, 2)), ba
     "numpy": """
 import numpy as np, torch
 rng = np.random.default_rng(0)
-a = rng.normal(size=(9, 9)); np.linalg.svd(a); np.linalg.solve(a, a); np.fft.fft(a); np.random.seed(0); np.random.randn(3)
-np.sort(rng.random(10_000)); rng.permutation(5); np.einsum("ij,jk", a, a); np.save
+a = rng.normal(size=(9, 9)); np.linalg.svd(a); np.linalg.solve(a, a); np.fft.fft(a)
+np.random.seed(0); np.random.randn(3); np.sort(rng.random(10_000)); rng.permutation(5)
+np.einsum("ij,jk", a, a)
 torch.from_numpy(a).numpy(); repr(a); np.polynomial.Polynomial([1, 2])(3); np.ma.array([1])
 """,
     "einops": """
@@ -184,8 +189,9 @@ except MemoryError: pass
 """,
     "time and randomness": """
 import time, random, os, secrets, uuid, torch, datetime
-time.time(); time.perf_counter(); time.monotonic(); time.process_time(); time.thread_time(); time.sleep(0.001); time.strftime("%Y")
-time.localtime(); datetime.datetime.now(); random.random(); random.seed(); os.urandom(8); random.SystemRandom().random()
+time.time(); time.perf_counter(); time.monotonic(); time.process_time(); time.thread_time(); time.sleep(0.001)
+time.strftime("%Y"); time.localtime(); datetime.datetime.now(); random.random(); random.seed(); os.urandom(8)
+random.SystemRandom().random()
 torch.seed(); torch.manual_seed(3); torch.random.fork_rng().__enter__(); hash("x")
 """,
     "errors and warnings": r"""
@@ -201,15 +207,16 @@ try: input()
 except EOFError: pass
 """,
     "standard library": """
-import abc, bisect, cmath, collections, contextlib, copy, dataclasses, decimal, enum, fractions, functools, heapq, itertools, json
-import math, numbers, operator, re, statistics, string, textwrap, types, typing
+import abc, bisect, cmath, collections, contextlib, copy, dataclasses, decimal, enum, fractions, functools, heapq
+import itertools, json, math, numbers, operator, re, statistics, string, textwrap, types, typing
 @dataclasses.dataclass(frozen=True)
 class Point:
     x: int
     y: "float" = 2.0
 dataclasses.replace(Point(1), x=3); typing.get_type_hints(Point); collections.namedtuple("P", "x y")(1, 2)
-re.compile(r"(?i)a+\\w").match("aab"); decimal.Decimal("1.1") / 3; statistics.NormalDist().cdf(1); json.loads(json.dumps({"a": 1}))
-statistics.mean([1, 2]); fractions.Fraction(1, 3); functools.lru_cache(None)(len)("a"); "x".encode("utf-16"), "é".encode("latin-1")
+re.compile(r"(?i)a+\\w").match("aab"); decimal.Decimal("1.1") / 3; json.loads(json.dumps({"a": 1}))
+statistics.NormalDist().cdf(1); statistics.mean([1, 2]); fractions.Fraction(1, 3)
+functools.lru_cache(None)(len)("a"); "x".encode("utf-16"), "é".encode("latin-1")
 """,
     "threads asked for": """
 import torch, warnings
@@ -243,7 +250,8 @@ import torch
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
 x = torch.randn(3, dtype=torch.float64)
 f = lambda x: (x.sin() * x).sum()
-grad(f)(x); vmap(grad(f))(torch.randn(4, 3)); jacrev(torch.sin)(x); jacfwd(torch.sin)(x); hessian(f)(x); jvp(f, (x,), (x,)); vjp(f, x)[1](torch.tensor(1.0, dtype=torch.float64))
+grad(f)(x); vmap(grad(f))(torch.randn(4, 3)); jacrev(torch.sin)(x); jacfwd(torch.sin)(x); hessian(f)(x)
+jvp(f, (x,), (x,)); vjp(f, x)[1](torch.tensor(1.0, dtype=torch.float64))
 net = torch.nn.Linear(3, 2).double()
 functional_call(net, dict(net.named_parameters()), (x,))
 """,

@@ -27,7 +27,7 @@ for thing in gc.get_objects():
         items = [*thing.keys(), *thing.values()] if isinstance(thing, dict) else thing
         if any(holds(item) for item in items if type(item) is str): found.append(type(thing).__name__)
 for module in list(sys.modules.values()):
-    if any(holds(value) for value in list(vars(module).values()) if isinstance(value, str)): found.append(module.__name__)
+    if any(holds(value) for value in list(vars(module).values()) if type(value) is str): found.append(module.__name__)
 frame = sys._getframe()
 while frame is not None:
     if any(holds(value) for value in frame.f_locals.values() if isinstance(value, str)): found.append("frame")
@@ -47,11 +47,14 @@ def test_a_secret_of_the_grader_is_nowhere_in_a_worker(zygote: Zygote):
 
 
 def test_environment_arguments_and_folder_are_clean(zygote: Zygote):
-    source = "import os, sys; result = [dict(os.environ), sys.argv, os.getcwd(), sys.flags.dont_write_bytecode]"
+    source = "import os, sys; f = sys.flags; result = [dict(os.environ), sys.argv, os.getcwd(), [*f], sys.path]"
     with zygote.spawn(layers=frozenset()) as worker:
-        environ, argv, folder, no_bytecode = run(worker, source)
+        environ, argv, folder, flags, path = run(worker, source)
     assert set(environ) - {"LC_CTYPE"} == set(ENVIRONMENT) and not any("ETUDE" in key for key in environ)
-    assert folder == "/" and no_bytecode == 1
+    assert folder == "/" and not {"", "/", os.getcwd()} & set(path)
+    flag = dict(zip(sys.flags.__match_args__, flags, strict=False))
+    assert flag["dont_write_bytecode"] == flag["no_user_site"] == 1
+    assert flag["hash_randomization"] == 0  # a set of strings has the same order in every run
     assert len(argv) == 1 and argv[0].endswith("zygote.py")
 
 

@@ -67,15 +67,17 @@ def test_the_seal_holds_for_an_unprivileged_grader_too():
         "        source = 'result = open(\"/proc/self/oom_score_adj\").read()'\n"
         "        print(bare.request(1, source.encode(), 60)[1][-5:].decode().strip())\n"
         "        for pid in (os.getpid(), zygote.pid):\n"
-        "            print(bare.request(1, f'open(\"/proc/{pid}/environ\").read()'.encode(), 60)[1].decode().strip()[-40:])\n"
+        "            source = f'open(\"/proc/{pid}/environ\").read()'\n"
+        "            print(bare.request(1, source.encode(), 60)[1].decode().splitlines()[-1])\n"
     )
     nobody = {"user": 65534, "group": 65534, "extra_groups": []}
     try:
-        subprocess.run([sys.executable, "-c", "import autograder.sandbox.client"], cwd="/", capture_output=True, check=True,
-                       **nobody)
+        subprocess.run([sys.executable, "-c", "import autograder.sandbox.client"], cwd="/", capture_output=True,
+                       check=True, **nobody)
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("an unprivileged user cannot read this Python or this checkout")
-    done = subprocess.run([sys.executable, "-c", script], cwd="/", capture_output=True, text=True, timeout=300, **nobody)
+    done = subprocess.run([sys.executable, "-c", script], cwd="/", capture_output=True, text=True, timeout=300,
+                          **nobody)
     lines = done.stdout.splitlines()
     assert lines[:2] == ["65534 ENFORCED 1", "1000"], done.stderr
     assert len(lines) == 4 and all("Permission denied" in line for line in lines[2:])

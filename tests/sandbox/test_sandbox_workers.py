@@ -46,7 +46,7 @@ def test_workers_share_no_state(zygote: Zygote):
 
 
 def test_every_worker_starts_from_the_same_random_state(zygote: Zygote):
-    source = "import random, numpy, torch; result = [random.random(), numpy.random.rand(), torch.rand(()).item(), hash('a')]"
+    source = "import random, numpy, torch; result = [random.random(), numpy.random.rand(), torch.rand(()).item()]"
     with zygote.spawn() as first, zygote.spawn() as second:
         assert run(first, source) == run(second, source)
 
@@ -71,10 +71,11 @@ INCIDENTS: dict[str, tuple[str, Limits, float, type[WorkerFailure], str]] = {
     "endless loop": ("while True: pass", Limits(), 0.3, WorkerTimeout, "no answer within 0.3 s"),
     "sleep": ("import time; time.sleep(1000)", Limits(), 0.3, WorkerTimeout, "no answer"),
     "loop in C that holds the interpreter's lock": ("10 ** 10 ** 8", Limits(), 0.3, WorkerTimeout, "no answer"),
-    "catastrophic regular expression": ("import re; re.match('(a*)*b', 'a' * 40)", Limits(), 0.3, WorkerTimeout, "no answer"),
+    "catastrophic regular expression": (
+        "import re; re.match('(a*)*b', 'a' * 40)", Limits(), 0.3, WorkerTimeout, "no answer"),
     "signals ignored": (
-        "import signal\nfor s in range(1, 32):\n  try: signal.signal(s, signal.SIG_IGN)\n  except (OSError, ValueError): pass\n"
-        "while True: pass", Limits(), 0.3, WorkerTimeout, "no answer"),
+        "import signal\nfor s in set(range(1, 32)) - {9, 19}: signal.signal(s, signal.SIG_IGN)\nwhile True: pass",
+        Limits(), 0.3, WorkerTimeout, "no answer"),
     "CPU limit": ("while True: pass", Limits(cpu_seconds=1), PATIENCE, WorkerDied, "more than 1 s of CPU time"),
     "CPU limit with SIGXCPU ignored": (
         "import signal; signal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass",
@@ -86,9 +87,11 @@ INCIDENTS: dict[str, tuple[str, Limits, float, type[WorkerFailure], str]] = {
     "recursion in C": (
         "import sys; sys.setrecursionlimit(10 ** 9)\nx = []\nfor _ in range(10 ** 6): x = [x]\nrepr(x) == repr(x)",
         Limits(), PATIENCE, WorkerDied, "SIGSEGV"),
-    "socket closed": ("import os, time; os.close(fd); time.sleep(1000)", Limits(), PATIENCE, WorkerDied, "closed its connection"),
+    "socket closed": (
+        "import os, time; os.close(fd); time.sleep(1000)", Limits(), PATIENCE, WorkerDied, "closed its connection"),
     "reply too long": (
-        "wire.write_frame(fd, 1, bytes(2000))", Limits(max_reply_bytes=1000), PATIENCE, WorkerProtocolError, "2000 bytes"),
+        "wire.write_frame(fd, 1, bytes(2000))", Limits(max_reply_bytes=1000), PATIENCE, WorkerProtocolError,
+        "2000 bytes"),
     "header that promises 8 EiB": (
         "import os; os.write(fd, wire.HEADER.pack(wire.MAGIC, 1, 1 << 63))",
         Limits(), PATIENCE, WorkerProtocolError, "at most"),
@@ -97,7 +100,8 @@ INCIDENTS: dict[str, tuple[str, Limits, float, type[WorkerFailure], str]] = {
         "import os, time; os.write(fd, wire.HEADER.pack(wire.MAGIC, 1, 50) + b'x' * 10); time.sleep(1000)",
         Limits(), 0.3, WorkerTimeout, "no answer"),
     "two replies at once": (
-        "import os; os.write(fd, 2 * wire.frame(1, b'x'))", Limits(), PATIENCE, WorkerProtocolError, "more than one reply"),
+        "import os; os.write(fd, 2 * wire.frame(1, b'x'))", Limits(), PATIENCE, WorkerProtocolError,
+        "more than one reply"),
 }
 
 
@@ -220,10 +224,10 @@ def test_a_zygote_that_is_gone_is_a_sandbox_error_and_closes_cleanly(worker: Wor
                 worker.request(RUN, b"result = 1", PATIENCE)
 
 
-def test_a_worker_that_is_sealed_less_than_the_label_promises_is_refused(zygote: Zygote, monkeypatch: pytest.MonkeyPatch):
+def test_a_worker_sealed_less_than_the_label_promises_is_refused(zygote: Zygote, monkeypatch: pytest.MonkeyPatch):
     promised = dataclasses.replace(zygote.label, layers=[*zygote.label.layers, "another"])
     monkeypatch.setattr(zygote, "label", promised)
-    with pytest.raises(SandboxError, match="where the label promises"):
+    with pytest.raises(SandboxError, match="the label promises"):
         zygote.spawn()
 
 
