@@ -95,8 +95,9 @@ def _subjects(material: Material, proofs: dict[str, ExerciseProof],
         proof.verdicts.append(_judged("reference", "reference", result, result.score == result.max_score))
     progress("the skeleton")
     released = _released(material)
-    skeleton = SubmissionSubject(material, lambda exercise: program_for(released, exercise, material.setup),
-                                 LocalChannel, {})
+    skeleton = SubmissionSubject(material,
+                                 lambda exercise: program_for(released, exercise, material.setup, material.given),
+                                 LocalChannel, None)
     yield skeleton
     for result in skeleton.results:
         proofs[result.id].verdicts.append(_judged("skeleton", "skeleton", result, result.score == 0))
@@ -108,7 +109,7 @@ def _subjects(material: Material, proofs: dict[str, ExerciseProof],
     for name in NULLS:
         progress(f"null output: {name}")
         subject = SubmissionSubject(material, lambda _: material.reference_program,
-                                    lambda program, name=name: NullChannel(program, name), {})
+                                    lambda program, name=name: NullChannel(program, name), None)
         yield subject
         for result in subject.results:
             proofs[result.id].verdicts.append(
@@ -119,7 +120,7 @@ class _TimedReference(SubmissionSubject):
     """The reference handed in as a submission: it must get full marks, in time. Examples have been drawn before."""
 
     def __init__(self, material: Material):
-        super().__init__(material, lambda _: material.reference_program, LocalChannel, {})
+        super().__init__(material, lambda _: material.reference_program, LocalChannel, None)
         self.cpu_seconds: dict[str, float] = {}
         self._started = 0.0
 
@@ -136,7 +137,7 @@ class _OneExercise(SubmissionSubject):
     """A variant; only the checks of its own exercise count, the others are passed over unrun."""
 
     def __init__(self, material: Material, exercise: str, program: list[dict[str, str]], reference: ReferenceSubject):
-        super().__init__(material, lambda _: program, LocalChannel, reference.probes)
+        super().__init__(material, lambda _: program, LocalChannel, reference)
         self.exercise = exercise
 
     def wants(self, exercise: str) -> bool:

@@ -170,7 +170,8 @@ def _any_result(replies: Sequence[Any]) -> bool:
 
 
 def _largest(reply: Any) -> Any:
-    return reply[1].get("largest") if reply[0] == "value" and isinstance(reply[1], dict) else None
+    largest = reply[1].get("largest") if reply[0] == "value" and isinstance(reply[1], dict) else None
+    return largest if isinstance(largest, list) and all(type(dim) is int for dim in largest) else None
 
 
 def _without_tensors(tree: Any) -> Any:

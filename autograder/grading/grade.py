@@ -75,7 +75,7 @@ def _grade_unit(material: Material, submissions: Iterable[Submission], zygote: A
     def subjects() -> Iterator[Any]:
         yield reference
         for submission in submissions:
-            subject = GradedSubmission(material, submission, channels, reference.probes)
+            subject = GradedSubmission(material, submission, channels, reference)
             yield subject
             done(subject.report(zygote.label.name, provenance))
     run_unit_checks(material, subjects(), exercises=options.exercises)

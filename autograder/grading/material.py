@@ -24,6 +24,13 @@ class Material:
         return setup_sources(self.unit.solution_path)
 
     @cached_property
+    def given(self) -> frozenset[str]:
+        """The released demonstration cells: left as they were, they are not run in grading."""
+        from autograder.build.percent import read_blocks
+        return frozenset(block.text.strip() for block in read_blocks(self.unit.solution_path)
+                         if block.is_code and not block.options)
+
+    @cached_property
     def reference_program(self) -> list[dict[str, str]]:
         """The cells of the reference, as `etude.cells.load_program` takes them."""
         from autograder.build.source import reference_cells

@@ -9,12 +9,14 @@ from autograder.errors import AutograderError
 from autograder.grading.assemble import exercise_result, total
 from autograder.grading.diagnosis import Probes
 from autograder.grading.material import Material
-from autograder.remote.channel import Channel, LocalChannel, Recorder, SealedChannel
+from autograder.remote.channel import MAX_TEXT, Channel, LocalChannel, RawReply, RawRequest, Recorder, SealedChannel
+from autograder.remote.foresight import ForesightChannel
 from autograder.remote.student import RemoteStudent
 from autograder.report.model import Diagnosis, ExerciseResult, Report
 from autograder.submission.cells import Submission
 from autograder.submission.program import program_for
-from etude.engine import Outcome, failure_text
+from etude.engine import Check, Outcome, failure_text
+from etude.executor import FREE
 from etude.failures import MissingName, StudentError, StudentStopped
 
 OpenChannel = Callable[[Sequence[dict[str, str]]], Any]
@@ -27,32 +29,55 @@ class ReferenceSubject:
     def __init__(self, material: Material):
         self._material = material
         self._recorder: Recorder | None = None
+        self._log: list[tuple[RawRequest, RawReply]] = []
+        self._check = ""
         self.probes: dict[str, Probes] = {}
+        self.scripts: dict[str, list[RawRequest]] = {}
+        """What each check asked of the reference, by the check's name."""
 
-    def student(self, exercise: str) -> RemoteStudent:
+    def student(self, exercise: str) -> None:
         self._recorder = Recorder(LocalChannel(self._material.reference_program))
+        self._log = []
+
+    def begins(self, check: Check) -> RemoteStudent:
+        self._keep_script()
+        self._check = check.name
         return RemoteStudent(self._recorder)
+
+    def _keep_script(self) -> None:
+        if self._check:
+            self.scripts[self._check] = [request for request, _ in self._recorder.log if request[0] != FREE]
+            self._log += self._recorder.log
+        self._recorder.clear()
 
     def finished(self, exercise: str, outcomes: list[Outcome]) -> None:
         for outcome in outcomes:
             if not outcome.passed:
                 raise AutograderError(f"{self._material.unit.checks_path}: the reference itself fails "
                                       f"{outcome.check.name} for {outcome.case}: {failure_text(outcome.failure)[0]}")
-        self.probes[exercise] = Probes(self._material, exercise, self._recorder.log)
+        self._keep_script()
+        self._check = ""
+        self.probes[exercise] = Probes(self._material, exercise, self._log)
 
 
 class SubmissionSubject:
     """One program for each exercise, run where `open_channel` says; becomes a list of exercise results."""
 
     def __init__(self, material: Material, programs: Callable[[str], list[dict[str, str]]],
-                 open_channel: OpenChannel, probes: dict[str, Probes]):
-        self._material, self._programs, self._open, self._probes = material, programs, open_channel, probes
+                 open_channel: OpenChannel, reference: ReferenceSubject | None):
+        self._material, self._programs, self._open = material, programs, open_channel
+        self._probes = reference.probes if reference else {}
+        self._scripts = reference.scripts if reference else {}
         self._channel: Any = None
-        self._students: list[RemoteStudent] = []
         self.results: list[ExerciseResult] = []
 
-    def student(self, exercise: str) -> RemoteStudent:
+    def student(self, exercise: str) -> None:
         self._channel = self._open(self._programs(exercise))
+
+    def begins(self, check: Check) -> RemoteStudent:
+        script = self._scripts.get(check.name)
+        if script and hasattr(self._channel, "ahead"):
+            return RemoteStudent(ForesightChannel(self._channel, script))
         return RemoteStudent(self._channel)
 
     def finished(self, exercise: str, outcomes: list[Outcome]) -> None:
@@ -88,9 +113,9 @@ class GradedSubmission(SubmissionSubject):
     """A submission in sealed workers; `report()` once all its exercises are finished."""
 
     def __init__(self, material: Material, submission: Submission, open_channel: OpenChannel,
-                 probes: dict[str, Probes]):
-        super().__init__(material, lambda exercise: program_for(submission, exercise, material.setup),
-                         open_channel, probes)
+                 reference: ReferenceSubject | None):
+        super().__init__(material, lambda exercise: program_for(submission, exercise, material.setup, material.given),
+                         open_channel, reference)
         self.submission = submission
         self._started, self._cpu_started = time.perf_counter(), time.process_time()
 
@@ -120,7 +145,9 @@ def _load_notes(loaded: dict | None, exercise: str) -> list[str]:
     errors = (loaded or {}).get("errors")
     notes = []
     for error in errors if isinstance(errors, list) else []:
+        if not isinstance(error, dict):
+            continue
         label, line, kind, message = (error.get(key) for key in ("label", "line", "type", "message"))
         if isinstance(label, str) and label.endswith(f"({exercise})"):
-            notes.append(f"{label}, line {line}: {kind}: {message}")
+            notes.append(f"{label}, line {line}: {kind}: {message}"[:MAX_TEXT])
     return notes[:5]

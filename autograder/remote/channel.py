@@ -12,6 +12,9 @@ from etude.failures import MissingName, StudentError, StudentStopped
 MAX_TIMEOUTS = 2
 """Calls of one exercise that may run into the time limit before the rest of its checks are given up."""
 
+MAX_TEXT = 500
+"""Characters of each text about an error that are taken from a worker."""
+
 RawRequest = tuple[int, bytes]
 RawReply = tuple[int, bytes]
 
@@ -53,16 +56,36 @@ class SealedChannel:
         self.cpu_seconds = 0.0
 
     def raw(self, kind: int, payload: bytes) -> RawReply:
+        self._ready()
+        return self._ask(kind, payload)
+
+    def ahead(self, requests: Sequence[RawRequest]) -> list[RawReply] | None:
+        """The replies to requests made ahead of need, or None if the worker did not get through them all.
+
+        Then it is gone, and what stopped it is found by asking one by one; this attempt counts as no timeout.
+        """
+        self._ready()
+        if self._timeouts >= MAX_TIMEOUTS or self._left <= 0:
+            return None
+        timeouts = self._timeouts
+        try:
+            return replies_of(self._ask(MANY, many(requests)), len(requests))
+        except (StudentStopped, StudentError):
+            self._timeouts = timeouts
+            self.close()
+            return None
+
+    def _ready(self) -> None:
         if self._load_failure is not None:
             raise self._load_failure
         if self._worker is None:
             self._start()
-        return self._ask(kind, payload)
 
     def _start(self) -> None:
         self._worker = self._spawn()
         try:
-            self.loaded = interpret(self._ask(LOAD, self._load))
+            loaded = interpret(self._ask(LOAD, self._load))
+            self.loaded = loaded if isinstance(loaded, dict) else {}
         except StudentStopped as error:
             # Running the cell is what stopped it: every check would meet the same end, so none tries again.
             self._load_failure = StudentStopped(f"While the notebook's cells ran: {error}")
@@ -116,8 +139,23 @@ def ask(channel: Channel, kind: int, request: Any) -> Any:
 
 def ask_many(channel: Channel, requests: Sequence[RawRequest]) -> list[RawReply]:
     """Many requests in one round trip."""
-    replies = interpret(channel.raw(MANY, wire.encode([list(request) for request in requests])))
-    return [(reply[0], reply[1]) for reply in replies]
+    return replies_of(channel.raw(MANY, many(requests)), len(requests))
+
+
+def many(requests: Sequence[RawRequest]) -> bytes:
+    """The payload of a `MANY` request."""
+    return wire.encode([list(request) for request in requests])
+
+
+def replies_of(reply: RawReply, count: int) -> list[RawReply]:
+    """The replies inside the reply to `MANY`, which the student's process may have made up."""
+    replies = interpret(reply)
+    if not isinstance(replies, list) or len(replies) != count:
+        raise StudentStopped("the worker sent a wrong number of replies")
+    for one in replies:
+        if not isinstance(one, list) or [type(part) for part in one] != [int, bytes]:
+            raise StudentStopped("the worker sent a malformed reply")
+    return [(kind, payload) for kind, payload in replies]
 
 
 def interpret(reply: RawReply) -> Any:
@@ -132,5 +170,6 @@ def interpret(reply: RawReply) -> Any:
     if kind != ERROR or not isinstance(value, dict):
         raise StudentStopped("the worker sent a reply of an unknown kind")
     texts = [value.get(key) if isinstance(value.get(key), str) else "" for key in ("type", "message", "place", "line")]
+    texts = [text[:MAX_TEXT] for text in texts]
     error_class = MissingName if texts[0] == "MissingName" else StudentError
     raise error_class(*texts)

@@ -11,6 +11,10 @@ from etude.failures import StudentStopped
 from etude.wire import Handle
 
 
+MAX_PATH = 500
+"""Characters of a parameter's name: every dot in it makes a module here."""
+
+
 class RemoteModule(nn.Module):
     """Parameters are local leaves sent with each call, as `torch.func.functional_call` does, so `backward()`,
     `state_dict()`, `load_state_dict()`, `train()`, `eval()`, `named_parameters()` and optimizers work on them.
@@ -23,8 +27,11 @@ class RemoteModule(nn.Module):
         frozen = set(_strings(made.get("frozen")))
         persistent = set(_strings(made.get("persistent")))
         # Written to the dicts directly: `register_parameter` asks `hasattr`, and here every name is a remote method.
-        for path, value in _tensors(made.get("params")).items():
-            self._owner(path)._parameters[_leaf(path)] = nn.Parameter(value, path not in frozen)
+        parameters = {path: _parameter(value, path not in frozen)
+                      for path, value in _tensors(made.get("params")).items()}
+        parameters |= {path: parameters[first] for path, first in _ties(made.get("tied"), parameters)}
+        for path, parameter in parameters.items():
+            self._owner(path)._parameters[_leaf(path)] = parameter
         for path, value in _tensors(made.get("buffers")).items():
             owner = self._owner(path)
             owner._buffers[_leaf(path)] = value
@@ -50,7 +57,7 @@ class RemoteModule(nn.Module):
         current = dict(self.named_buffers())
         for path, value in _tensors(reply.get("buffers")).items():
             if path in current:
-                self._owner(path)._buffers[_leaf(path)] = value.detach()
+                self._owner(path)._buffers[_leaf(path)] = value
         return reply["result"]
 
     def _function(self, method: str) -> RemoteFunction:
@@ -58,7 +65,7 @@ class RemoteModule(nn.Module):
                               f"{self._class_name}.{method}", state=self._state)
 
     def _state(self) -> dict[str, Any]:
-        return {"params": dict(self.named_parameters(remove_duplicate=False)),
+        return {"params": dict(self.named_parameters()),
                 "buffers": {name: b.detach() for name, b in self.named_buffers(remove_duplicate=False)},
                 "training": self.training}
 
@@ -84,7 +91,23 @@ def _leaf(path: str) -> str:
 def _tensors(value: Any) -> dict[str, torch.Tensor]:
     if not isinstance(value, dict) or not all(isinstance(item, torch.Tensor) for item in value.values()):
         raise StudentStopped("the worker sent a module's state in the wrong form")
-    return {path: tensor.detach() for path, tensor in value.items()}
+    if any(len(path) > MAX_PATH for path in value):
+        raise StudentStopped("the worker sent a module's state with a name beyond all measure")
+    return value
+
+
+def _parameter(value: torch.Tensor, trained: bool) -> nn.Parameter:
+    if trained and not (value.is_floating_point() or value.is_complex()):
+        raise StudentStopped(f"the worker sent a parameter of {value.dtype} that is to be trained")
+    return nn.Parameter(value.detach(), trained)
+
+
+def _ties(value: Any, parameters: dict[str, nn.Parameter]) -> list[tuple[str, str]]:
+    """(name, first name) of each parameter that a module has under several names."""
+    pairs = list(value.items()) if isinstance(value, dict) else []
+    if not all(isinstance(first, str) and first in parameters and len(path) <= MAX_PATH for path, first in pairs):
+        raise StudentStopped("the worker sent a module's state in the wrong form")
+    return pairs
 
 
 def _strings(value: Any) -> list[str]:

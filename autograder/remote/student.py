@@ -87,7 +87,10 @@ class RemoteFunction:
     def __observe__(self, args: tuple, kwargs: dict, audit: bool) -> Observation:
         reply = self._call(args, kwargs, echo=True, audit=audit)
         after, largest = reply.get("inputs_after"), reply.get("largest", [])
-        if not isinstance(after, list) or not isinstance(largest, list):
+        sent = list(tensors_in((args, kwargs)))
+        if not isinstance(after, list) or [type(one) for one in after] != [torch.Tensor] * len(sent):
+            raise StudentStopped("the worker sent an incomplete reply")
+        if not isinstance(largest, list) or not all(type(dim) is int for dim in largest):
             raise StudentStopped("the worker sent an incomplete reply")
         return Observation(reply["result"], after, tuple(largest))
 
@@ -191,7 +194,7 @@ class _RemoteNode(torch.autograd.Function):
 def _checked_grads(grads: Any, inputs: tuple, wanted: list[bool]) -> list[torch.Tensor | None]:
     """The worker's gradients, refused unless they are one tensor or None for each input, of its shape and dtype."""
     expected = [tensor for tensor, need in zip(inputs, wanted, strict=True) if need]
-    if not grads:
+    if isinstance(grads, list) and not grads:
         return [None] * len(expected)
     if not isinstance(grads, list) or len(grads) != len(expected):
         raise StudentStopped("the worker sent a wrong number of gradients")

@@ -41,6 +41,7 @@ __all__ = [
 START_SECONDS = 120.0
 ANSWER_SECONDS = 30.0
 _MESSAGE = 1 << 16
+_ENDED = "the sandbox's first process has ended"
 # macOS has no sequenced packets between local sockets; orders and answers alternate: a stream does.
 _CONTROL_TYPE = socket.SOCK_SEQPACKET if libc.LINUX else socket.SOCK_STREAM
 _CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
@@ -113,7 +114,9 @@ class Zygote:
                 self.available: tuple[str, ...] = tuple(ready["available"])
             except SandboxError as error:
                 self._stop()
-                raise SandboxError(f"the sandbox could not start: {_last_line(errors) or error}") from None
+                # A process that ended without a word has left its reason among its last words.
+                reason = _last_line(errors) if str(error) == _ENDED else ""
+                raise SandboxError(f"the sandbox could not start: {reason or error}") from None
             except BaseException:
                 self._stop()
                 raise
@@ -185,7 +188,7 @@ class Zygote:
             except OSError:
                 answer = b""
         if not answer:
-            raise SandboxError("the sandbox's first process has ended")
+            raise SandboxError(_ENDED)
         result = json.loads(answer)
         if "error" in result:
             raise SandboxError(result["error"])

@@ -24,6 +24,7 @@ from etude import wire
 WATCH_SECONDS = 0.02
 SEAL_SECONDS = 20.0
 KILL_SECONDS = 20.0
+EXIT_SECONDS = 2.0
 _FIRST_READ = 1 << 16
 _READ = 1 << 20
 _PAGE = resource.getpagesize()
@@ -172,7 +173,7 @@ class Worker:
         """End the worker; returns the failure to raise: for an ended stream, how the process ended."""
         ended = isinstance(failure, _StreamEnded)
         # The stream ends a moment before the process does. Wait, but not for one that only closed its socket.
-        alone = ended and self._has_exited(0.5)
+        alone = ended and self._has_exited(EXIT_SECONDS)
         status = self._reap()
         if ended:
             closed = "the process closed its connection to the grader"

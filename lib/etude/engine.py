@@ -62,7 +62,11 @@ class Outcome:
 
 
 class Subject(Protocol):
-    """Whoever is being checked. With a method `wants(exercise)` it may leave exercises out."""
+    """Whoever is being checked.
+
+    Two methods are optional: `wants(exercise)` may leave an exercise out, and `begins(check)` is called before each
+    check and gives what that one receives as `student`.
+    """
 
     def student(self, exercise: str) -> Any:
         """What the checks of this exercise receive as `student`."""
@@ -195,12 +199,14 @@ class _Session:
                 if not wants(exercise):
                     continue
                 self._student = subject.student(exercise)
-                outcomes = [self._run(item, following[item]) for item in group]
+                outcomes = [self._run(item, following[item], subject) for item in group]
                 self._student = None
                 subject.finished(exercise, outcomes)
 
-    def _run(self, item: pytest.Item, following: pytest.Item) -> Outcome:
+    def _run(self, item: pytest.Item, following: pytest.Item, subject: Subject) -> Outcome:
         self._outcome = None
+        if hasattr(subject, "begins"):
+            self._student = subject.begins(self._checks[item.nodeid])
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=following if following is not item else None)
         if self.error is not None:
             raise self.error
