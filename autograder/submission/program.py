@@ -13,7 +13,8 @@ def program_for(submission: Submission, exercise_id: str, setup: Sequence[str],
     `setup` is the course's own text of the setup cells and runs as a whole, as the exercise's own cell does; of the
     other cells, the student's copy of the setup among them, only definitions are wanted (mode `definitions`). So a
     demonstration that fails, or a helper that overwrites the exercise's function, costs nothing. Check cells are left
-    out, and so are cells that stand as they were released (`given`, stripped). Without a cell of its own, an exercise is looked for in the others.
+    out, and so are cells that stand as they were released (`given`, stripped). Without a cell of its own, an
+    exercise is looked for in the others.
     """
     own = [cell for cell in submission.cells if cell.grade_id == exercise_id]
     others = [cell for cell in submission.cells if cell.grade_id != exercise_id and not cell.is_check

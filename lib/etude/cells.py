@@ -8,6 +8,8 @@ import __future__
 
 import ast
 import linecache
+import re
+import sys
 import traceback
 import types
 from collections.abc import Iterable, Mapping
@@ -17,6 +19,8 @@ from typing import Any
 MAX_MESSAGE = 500
 _FILE = "<etude "
 """What the file names of compiled cells begin with, so that a traceback tells them from libraries."""
+_HELP = re.compile(r"[\w.]+\?\??")
+"""IPython's `name?`. A docstring's line that asks a question is none."""
 _DEFINITIONS = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _ASSIGNMENTS = (ast.Assign, ast.AnnAssign)
 # What the right-hand side of a kept assignment may call: constructors of constants, not training loops.
@@ -51,9 +55,14 @@ class Program:
         return self.module.__dict__
 
 
-def load_program(cells: Iterable[Mapping[str, str]]) -> Program:
-    """Execute cells `{"label", "source", "mode"}` in order; mode `definitions` keeps imports, defs and constants."""
+def load_program(cells: Iterable[Mapping[str, str]], as_main: bool = False) -> Program:
+    """Execute cells `{"label", "source", "mode"}` in order; mode `definitions` keeps imports, defs and constants.
+
+    `as_main` makes the program the process's `__main__`, where dataclasses look up annotations that are strings.
+    """
     program = Program(types.ModuleType("__main__"))
+    if as_main:
+        sys.modules["__main__"] = program.module
     for cell in cells:
         _run_cell(program, cell["label"], cell["source"], cell["mode"] == "definitions")
     return program
@@ -117,14 +126,15 @@ def without_magics(source: str) -> str:
         if lines[0].split()[0] not in ("%%time", "%%timeit", "%%capture", "%%prun"):
             return ""
         lines[0] = ""
-    kept = ["" if line.startswith(("%", "!", "?")) or line.rstrip().endswith("?") and "#" not in line else line
-            for line in lines]
+    kept = ["" if line.startswith(("%", "!", "?")) or _HELP.fullmatch(line.strip()) else line for line in lines]
     return "\n".join(kept) + "\n"
 
 
 def place_of(error: BaseException) -> tuple[str, int, str] | None:
     """(cell label, line number, line) of the innermost frame that lies in a student's cell."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(_FILE)]
+    # Asked of BaseException: a student's class may answer with an error of its own.
+    trace = BaseException.__dict__["__traceback__"].__get__(error)
+    frames = [frame for frame in traceback.extract_tb(trace) if frame.filename.startswith(_FILE)]
     if not frames:
         return None
     return frames[-1].filename[len(_FILE):-1], frames[-1].lineno or 0, (frames[-1].line or "")[:200]

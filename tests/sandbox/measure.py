@@ -32,12 +32,16 @@ def main() -> None:
         seconds = time.perf_counter() - start
         print(f"zygote start                {seconds:.2f} s   {zygote.label.name} {zygote.label.layers}")
 
+        cpu: list[float] = []
+
         def life() -> None:
             with zygote.spawn() as worker:
                 worker.request(RUN, b"import torch; result = torch.ones(3) @ torch.ones(3)")
+            cpu.append(worker.cpu_seconds)
         print(f"spawn to reap, at once      {milliseconds(life, 10)}")
         time.sleep(2)  # the zygote's idle time, in which it makes forks cheaper
         print(f"spawn to reap, later        {milliseconds(life, 100)}")
+        print(f"  of it CPU of the worker   median {1e3 * statistics.median(cpu[-100:]):8.3f} ms")
         for name, layers in (("bare  ", frozenset()), ("sealed", ALL_LAYERS)):
             with zygote.spawn(layers=layers) as worker:
                 print(f"round trip {name} 200 B     {milliseconds(partial(echo, worker, bytes(200)), 5000)}")
