@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from autograder.build.check_file import read_checks
+from autograder.build.facts import facts
 from autograder.build.leaks import Generated, Source, check_leaks
 from autograder.build.places import read_text
 from autograder.build.public_checks import slice_public
@@ -16,8 +17,8 @@ from autograder.files import write_atomically
 if TYPE_CHECKING:
     from autograder.course import Course, Unit
 
-# What JupyterLab, Python and hypothesis leave behind when someone works in assignments/.
-_LEFTOVERS = {".ipynb_checkpoints", "__pycache__", ".hypothesis", ".pytest_cache"}
+# What JupyterLab, Python, hypothesis and `etude.check` leave behind when someone works in assignments/.
+_LEFTOVERS = {".ipynb_checkpoints", "__pycache__", ".hypothesis", ".pytest_cache", ".etude_progress.json"}
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,10 @@ def build(course: Course, check: bool = False) -> list[Change]:
     if not check:
         for change in changes:
             write_atomically(change.path, files[change.path])
-    return changes + _strays(course.root / "assignments", files)
+    # Last, because they alone need the course's code to run, and take some seconds.
+    changes += [change for unit in course.units.values() if (change := _fingerprints(course, unit, files, check))]
+    released = {*files, *map(fingerprints_path, course.units.values())}
+    return changes + _strays(course.root / "assignments", released)
 
 
 def released_checks_path(unit: Unit) -> Path:
@@ -50,13 +54,44 @@ def released_checks_path(unit: Unit) -> Path:
     return unit.assignment_path.with_name(f"{unit.notebook}_checks.py")
 
 
+def facts_path(unit: Unit) -> Path:
+    """Where titles, hints and limits are released."""
+    return unit.assignment_path.with_name(f"{unit.notebook}_etude.json")
+
+
+def fingerprints_path(unit: Unit) -> Path:
+    """Where the unit's known mistakes are released, locked."""
+    return unit.assignment_path.with_name(f"{unit.notebook}_fingerprints.json")
+
+
+def _fingerprints(course: Course, unit: Unit, files: dict[Path, str], check: bool) -> Change | None:
+    """Bring the fingerprints up to date. They are compared by what they were made of: their bytes hang on rounding."""
+    if not unit.variants_path.exists():
+        return None
+    from autograder.build.digest import made_of
+
+    path, checks = fingerprints_path(unit), released_checks_path(unit)
+    digest = made_of(unit, files[checks])
+    try:
+        kind = "different" if digest not in path.read_text(encoding="utf-8") else None
+    except FileNotFoundError:
+        kind = "missing"
+    if kind and not check:
+        from autograder.build.fingerprints import fingerprints
+        from autograder.grading.material import Material
+
+        write_atomically(path, fingerprints(Material(course, unit), files[checks], checks.name, digest))
+    return Change(path, kind) if kind else None
+
+
 def _generate(course: Course) -> dict[Path, str]:
-    """The text of every file of assignments/."""
+    """The text of every file of assignments/ that follows from the sources alone, without running them."""
     sources = [_read(unit) for unit in course.units.values()]
     files: dict[Path, str] = {}
     generated = []
     for unit, source in zip(course.units.values(), sources, strict=True):
-        made = {unit.assignment_path: build_notebook(unit), released_checks_path(unit): slice_public(source.checks)}
+        made = {unit.assignment_path: build_notebook(unit), released_checks_path(unit): slice_public(source.checks),
+                facts_path(unit): facts(course, unit, source.cells)}
         files |= made
         generated += [Generated(unit.id, f"{path.parent.name}/{path.name}", text) for path, text in made.items()]
     check_leaks(sources, generated)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from autograder.build.check_file import CheckFile
 from autograder.build.places import fault
-from autograder.build.source import SourceCell, solution_lines
+from autograder.build.source import TEXT, SourceCell, solution_lines
 
 # Shorter lines (`return output`) are in every program. Units share idioms: between them, only long lines count.
 SHORTEST = 21
@@ -105,7 +105,7 @@ def _secrets(source: Source, shown: str) -> Iterator[_Secret]:
 def _code_lines(source: Source) -> Iterator[tuple[int, str, bool]]:
     """(line, stripped text, whether it belongs to a solution) of all code cells."""
     for cell in source.cells:
-        if cell.kind != "markdown":
+        if cell.kind not in TEXT:
             for number, text, secret in solution_lines(cell):
                 yield number, text.strip(), secret
 
@@ -121,8 +121,8 @@ def _hidden_lines(checks: CheckFile) -> tuple[list[tuple[int, str]], str]:
 # ------------------------------------------------------------------------------------------------- what is released
 
 def _plain_text(file: Generated) -> str:
-    """The text as people read it: in a notebook's JSON, quotes and backslashes are written otherwise."""
-    if not file.name.endswith(".ipynb"):
+    """The text as people read it: in JSON, quotes and backslashes are written otherwise."""
+    if not file.name.endswith((".ipynb", ".json")):
         return file.text
     return "\n".join(_strings(json.loads(file.text)))
 

@@ -62,6 +62,8 @@ def _assemble(unit: Unit) -> NotebookNode:
 # ---------------------------------------------------------------------------------------------- cells of the source
 
 def _nodes(unit: Unit, cell: SourceCell, labels: Iterator[str]) -> list[NotebookNode]:
+    if cell.kind == "hints":
+        return []  # released beside the notebook, where `hint()` finds them
     if cell.kind == "markdown":
         from nbformat import v4
 
@@ -147,7 +149,8 @@ def _check_skeleton(unit: Unit, notebook: NotebookNode) -> None:
 
 
 def _cut_statement(unit: Unit, exercise: str, error: SyntaxError) -> UsageError:
-    line = next(cell.line for cell in read_source(unit.solution_path) if cell.exercise == exercise)
+    line = next(cell.line for cell in read_source(unit.solution_path) 
+                if cell.kind == "exercise" and cell.exercise == exercise)
     return fault(unit.solution_path, line, f"exercise {exercise} without its solution is not Python ({error.msg}); "
                                            f"let `{BEGIN}` ... `{END}` enclose whole statements")
 

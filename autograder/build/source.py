@@ -5,6 +5,7 @@ Every rule that a script must keep is checked here, before anything is generated
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,10 @@ from autograder.build.places import fault, read_text
 
 BEGIN = "### BEGIN SOLUTION"
 END = "### END SOLUTION"
-Kind = Literal["markdown", "setup", "exercise", "given"]
+Kind = Literal["markdown", "hints", "setup", "exercise", "given"]
 
+TEXT = ("markdown", "hints")
+"""Kinds of cells that are no code."""
 # What jupytext notes about the script's layout; it says nothing about the cell.
 _LAYOUT = {"lines_to_next_cell", "lines_to_end_of_cell_marker", "cell_marker"}
 
@@ -32,6 +35,7 @@ class SourceCell:
     first_line: int
     """Line of the first line of `source` in the script."""
     exercise: str | None = None
+    """The exercise that a cell is, or whose hints it holds."""
 
 
 def read_source(path: Path, exercises: Collection[str] | None = None) -> list[SourceCell]:
@@ -109,20 +113,47 @@ def _cell(path: Path, block: Block, cell: Any) -> SourceCell:
         raise fault(path, block.line, f"a cell is code or markdown, not {cell.cell_type}")
     options = {name: value for name, value in cell.metadata.items() if name not in _LAYOUT}
     source = cell.source.strip("\n") if cell.cell_type == "markdown" else block.text
-    return SourceCell(_kind(path, block, options), source, block.line, block.first_line, options.get("exercise"))
+    exercise = options.get("exercise") or options.get("hints")
+    return SourceCell(_kind(path, block, options), source, block.line, block.first_line, exercise)
 
 
 def _kind(path: Path, block: Block, options: dict[str, Any]) -> Kind:
     if options.get("role", "setup") != "setup":
         raise fault(path, block.line, f'unknown role "{options["role"]}"; the only role is "setup"')
-    allowed = [{}, {"role": "setup"}, {"exercise": options.get("exercise")}] if block.is_code else [{}]
+    code = [{}, {"role": "setup"}, {"exercise": options.get("exercise")}]
+    allowed = code if block.is_code else [{}, {"hints": options.get("hints")}]
     if options not in allowed or options != block.options:
         # A misspelt option would turn an exercise into a plain cell, and release its solution.
         raise fault(path, block.line, f'`# %% {block.header}` is not understood; a code cell may carry role="setup" '
-                                      'or exercise="<id>", a markdown cell nothing')
+                                      'or exercise="<id>", a markdown cell hints="<id>"')
     if not block.is_code:
-        return "markdown"
+        return "hints" if options else "markdown"
     return "setup" if "role" in options else "exercise" if options else "given"
+
+
+# ------------------------------------------------------------------------------------------ hints
+
+_ITEM = re.compile(r"(?:[-*]|\d+\.)\s+")
+
+
+def hints_of(path: Path, cells: list[SourceCell]) -> dict[str, list[str]]:
+    """The hints of each exercise, in steps: the items of the list in its cell `# %% [markdown] hints="<id>"`."""
+    return {str(cell.exercise): _items(path, cell) for cell in cells if cell.kind == "hints"}
+
+
+def _items(path: Path, cell: SourceCell) -> list[str]:
+    items: list[str] = []
+    for number, line in enumerate(cell.source.split("\n"), cell.first_line):
+        start = _ITEM.match(line)
+        if start:
+            items.append(line[start.end():].strip())
+        elif items:
+            items[-1] = f"{items[-1]} {line.strip()}".strip()
+        elif line.strip():
+            raise fault(path, number, "hints are a list: start each with `- ` or `1. `, the most general one first")
+    if not items:
+        raise fault(path, cell.line, f'no hints for exercise "{cell.exercise}": write a list, or delete the cell')
+    return items
 
 
 # ------------------------------------------------------------------------------------------ rules for single cells
@@ -155,7 +186,7 @@ def _check_marker(path: Path, cell: SourceCell, number: int, mark: str, opened: 
 
 def _check_alone(path: Path, cell: SourceCell) -> None:
     """The script may be Python as a whole where a cell by itself is not."""
-    if cell.kind == "markdown":
+    if cell.kind in TEXT:
         return
     try:
         ast.parse(cell.source)
@@ -167,17 +198,18 @@ def _check_alone(path: Path, cell: SourceCell) -> None:
 # ------------------------------------------------------------------------------------------ rules for all exercises
 
 def _check_exercises(path: Path, cells: list[SourceCell], exercises: Collection[str] | None) -> None:
-    lines: dict[str, int] = {}
+    lines: dict[tuple[str, str], int] = {}
     for cell in cells:
         if cell.exercise is None:
             continue
         if exercises is not None and cell.exercise not in exercises:
             raise fault(path, cell.line, f'exercise "{cell.exercise}" is not in course.yml')
-        if cell.exercise in lines:
-            raise fault(path, cell.line, f'exercise "{cell.exercise}" already has a cell, '
-                                         f"at line {lines[cell.exercise]}")
-        lines[cell.exercise] = cell.line
+        key = cell.kind, cell.exercise
+        if key in lines:
+            has = "a cell" if cell.kind == "exercise" else "hints"
+            raise fault(path, cell.line, f'exercise "{cell.exercise}" already has {has}, at line {lines[key]}')
+        lines[key] = cell.line
     for exercise in exercises or ():
-        if exercise not in lines:
+        if ("exercise", exercise) not in lines:
             raise fault(path, 1, f'exercise "{exercise}" of course.yml has no cell; '
                                  f'start it with `# %% exercise="{exercise}"`')

@@ -21,8 +21,8 @@ def exercise_result(id: str, title: str, outcomes: Sequence[Outcome], diagnoses:
                     notes: Sequence[str]) -> ExerciseResult:
     """The result of one exercise; `diagnoses` by check name."""
     checks = [_check_result(outcome, diagnoses.get(outcome.check.name)) for outcome in outcomes]
-    return ExerciseResult(id=id, title=title, score=sum(c.score for c in checks),
-                          max_score=sum(c.points for c in checks), status="graded", checks=checks, notes=list(notes))
+    return ExerciseResult(id=id, title=title, score=total(checks, "score"), max_score=total(checks, "points"),
+                          status="graded", checks=checks, notes=list(notes))
 
 
 def _check_result(outcome: Outcome, diagnosis: Diagnosis | None) -> CheckResult:
@@ -64,7 +64,7 @@ def _difference(difference: failures.Difference | None) -> Difference | None:
         shown.expected, shown.got = tensor_view("expected", expected), tensor_view("got", got)
         if index is not None:
             shown.first_index = list(index)
-            shown.expected_value = float(expected[index])
+            shown.expected_value = None if expected.is_complex() else float(expected[index])
             shown.got_value = f"{got[index].item():.6g}"
     return shown
 
@@ -91,6 +91,6 @@ def stable(text: str) -> str:
     return re.sub(r"0x[0-9a-fA-F]{6,}", "0x…", text)
 
 
-def total(exercises: Sequence[ExerciseResult], field: str) -> Any:
-    """Sum over exercises, free of binary fractions that points cannot have."""
-    return round(sum(getattr(exercise, field) for exercise in exercises), 6)
+def total(parts: Sequence[ExerciseResult | CheckResult], field: str) -> Any:
+    """Sum over exercises or checks, free of binary fractions that points cannot have."""
+    return round(sum(getattr(part, field) for part in parts), 6)

@@ -27,8 +27,8 @@ from etude.executor import CALL, FREE, MANY, OK, VJP
 from etude.failures import StudentError, StudentStopped
 from etude.observe import tensors_in
 
-MAX_PROBES = 48
-"""Calls that are replayed for one exercise; each comes with the backward passes that followed it."""
+MAX_PROBES = 400
+"""Calls that are replayed for one exercise, usually all; each comes with the backward passes that followed it."""
 _CHUNK = 16
 
 
@@ -99,23 +99,19 @@ def _named(matching: list[Variant], certainty: str) -> Diagnosis | None:
 
 def _sample(log: Sequence[tuple[RawRequest, RawReply]]) -> tuple[list[RawRequest], list[Any]]:
     """Up to `MAX_PROBES` calls spread evenly over the log, with the vjps that belong to them; constructions all."""
-    calls, kept = [], set()
-    nodes: dict[int, int] = {}
+    kinds = [kind for (kind, _), _ in log]
+    calls = [index for index, kind in enumerate(kinds) if kind == CALL]
+    kept = set(calls[::max(1, -(-len(calls) // MAX_PROBES))])
+    kept |= {index for index, kind in enumerate(kinds) if kind not in (CALL, VJP, FREE)}
+    node_is_kept: dict[int, bool] = {}
     for index, ((kind, payload), _) in enumerate(log):
+        if kind not in (CALL, VJP):
+            continue
         request = wire.decode(payload)
-        if kind == CALL:
-            calls.append(index)
-            if request.get("node") is not None:
-                nodes[request["node"]] = index
-        elif kind == VJP:
-            nodes[request.get("node") or 0] = nodes.get(request["of"], index)
-        elif kind != FREE:
+        if kind == VJP and node_is_kept.get(request["of"]):
             kept.add(index)
-    stride = max(1, -(-len(calls) // MAX_PROBES))
-    kept |= set(calls[::stride])
-    for index, ((kind, payload), _) in enumerate(log):
-        if kind == VJP and nodes.get(wire.decode(payload)["of"]) in kept:
-            kept.add(index)
+        if request.get("node") is not None:  # every check numbers its nodes anew, so the latest owner counts
+            node_is_kept[request["node"]] = index in kept
     chosen = [log[index] for index in sorted(kept)]
     return [request for request, _ in chosen], [decoded(reply) for _, reply in chosen]
 

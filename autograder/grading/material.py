@@ -73,7 +73,7 @@ def verify_points(material: Material, totals: dict[str, float]) -> None:
     """Raise `UsageError` unless the checks of every exercise add up to its points in course.yml."""
     for id, exercise in material.unit.exercises.items():
         found = totals.get(id, 0.0)
-        if found != exercise.points:
+        if round(found - exercise.points, 6):
             raise UsageError(f"course.yml: {material.unit.id}.{id} is worth {exercise.points:g} points, its checks in "
                              f"{material.unit.checks_path.name} add up to {found:g}")
     extra = sorted(totals.keys() - material.unit.exercises.keys())

@@ -10,7 +10,6 @@ from autograder.remote.student import Link, RemoteFunction
 from etude.failures import StudentStopped
 from etude.wire import Handle
 
-
 MAX_PATH = 500
 """Characters of a parameter's name: every dot in it makes a module here."""
 

@@ -34,9 +34,10 @@ class _Refused(Exception):
 
 
 class Executor:
-    """Answers requests; one instance for each program."""
+    """Answers requests; one instance for each program. `alone`: the process is the program's own."""
 
-    def __init__(self) -> None:
+    def __init__(self, alone: bool = False) -> None:
+        self._alone = alone
         self.program: Program | None = None
         self.objects: dict[int, Any] = {}
         self.nodes: dict[int, tuple[list[torch.Tensor], list[torch.Tensor]]] = {}
@@ -51,9 +52,8 @@ class Executor:
             replies = [self.handle(*request) for request in wire.decode(payload)]
             return OK, wire.encode([list(reply) for reply in replies])
         try:
-            request = wire.decode(payload)
             with torch.enable_grad():  # an executor in the grader's own process may be called from a backward pass
-                return OK, wire.encode(self._handlers[kind](request))
+                return OK, wire.encode(self._handlers[kind](wire.decode(payload)))
         except BaseException as error:  # SystemExit and KeyboardInterrupt too: only a kill ends a worker
             return ERROR, wire.encode(_described(error))
 
@@ -62,7 +62,7 @@ class Executor:
     def _load(self, request: dict) -> dict:
         output = _Capped()
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
-            self.program = load_program(request["cells"])
+            self.program = load_program(request["cells"], as_main=self._alone)
         errors = [{"label": e.label, "line": e.line, "type": e.type_name, "message": e.message}
                   for e in self.program.errors]
         return {"errors": errors, "output": output.getvalue()}
@@ -78,6 +78,8 @@ class Executor:
         return {"kind": kind}
 
     def _call(self, request: dict) -> dict:
+        # Numbers are used again, by every check and in replays: no graph of an earlier call may stand in for this one.
+        self.nodes.pop(request.get("node"), None)
         args, kwargs = self._received(request["args"]), self._received(request["kwargs"])
         state = request.get("state")
         function = self._target(request, state)
@@ -90,7 +92,7 @@ class Executor:
             reply["inputs_after"] = [tensor.detach() for tensor in tensors_in((args, kwargs))]
         if state is not None:
             module = self.objects[request["handle"].id]
-            reply["buffers"] = {name: buffer.detach() for name, buffer in module.named_buffers()}
+            reply["buffers"] = dict(module.named_buffers())
         self._keep_graph(request.get("node"), inputs, list(tensors_in(reply["result"])))
         return reply
 
@@ -109,14 +111,18 @@ class Executor:
         self.objects[request["handle"].id] = instance
         if not isinstance(instance, torch.nn.Module):
             return {}
+        names = {id(p): name for name, p in instance.named_parameters()}
         return {
-            "params": {name: p.detach() for name, p in instance.named_parameters(remove_duplicate=False)},
+            "params": {name: p.detach() for name, p in instance.named_parameters()},
+            "tied": {name: names[id(p)] for name, p in instance.named_parameters(remove_duplicate=False)
+                     if names[id(p)] != name},
             "frozen": [name for name, p in instance.named_parameters() if not p.requires_grad],
-            "buffers": {name: b.detach() for name, b in instance.named_buffers(remove_duplicate=False)},
+            "buffers": dict(instance.named_buffers(remove_duplicate=False)),
             "persistent": list(instance.state_dict()),
         }
 
     def _vjp(self, request: dict) -> dict:
+        self.nodes.pop(request.get("node"), None)
         inputs, outputs = self.nodes[request["of"]]
         cotangents = [self._received(c) for c in request["cotangents"]]
         pairs = [(o, c) for o, c in zip(outputs, cotangents, strict=True) if o.requires_grad and c is not None]
@@ -166,8 +172,6 @@ class Executor:
     def _keep_graph(self, node: int | None, inputs: list[torch.Tensor], outputs: list[torch.Tensor]) -> None:
         if node is not None and any(output.requires_grad for output in outputs):
             self.nodes[node] = inputs, outputs
-        elif node is not None:
-            self.nodes.pop(node, None)  # when requests are replayed, no graph of an earlier run may stand in
 
 
 def _with_state(module: torch.nn.Module, method: str, state: dict) -> Callable:
@@ -215,12 +219,15 @@ def _described(error: BaseException) -> dict:
     if isinstance(error, WireError):
         return {"type": "TypeError", "message": f"returned {error}", "place": "", "line": ""}
     place = place_of(error)
-    try:
-        message = str(error)[:500]
-    except BaseException:  # a hostile __str__ is no reason to lose the worker
-        message = ""
-    return {"type": type(error).__name__[:80], "message": message,
+    return {"type": type.__dict__["__name__"].__get__(type(error))[:80], "message": _message(error),
             "place": f"{place[0]}, line {place[1]}" if place else "", "line": place[2].strip() if place else ""}
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)[:500]
+    except BaseException:  # a hostile __str__ is no reason to lose the worker
+        return ""
 
 
 class _Capped(io.StringIO):
@@ -235,7 +242,7 @@ class _Capped(io.StringIO):
 
 def serve(fd: int) -> None:
     """Answer the requests on a stream until it ends. This is the whole life of a sealed worker."""
-    executor = Executor()
+    executor = Executor(alone=True)
     while True:
         request = wire.read_frame(fd)
         if request is None:
