@@ -1,12 +1,15 @@
 """Run checks: pytest collects them once, then every subject (a student, a known mistake) goes through all of them.
 
 A check's examples are drawn once by hypothesis from a seed and reused for every subject, so a passing submission pays
-for neither drawing nor the reference. Only a failure is run again under hypothesis, which shrinks it.
+for neither drawing nor the reference. Only a failure pays for being made small.
 """
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
+import re
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +21,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 from etude.failures import CheckFailure, StudentStopped
+from etude.shrink import smallest
+from etude.strategies import Case
 
 SHRINK_RUNS = 60
 SHRINK_SECONDS = 10.0
@@ -55,6 +60,8 @@ class Outcome:
     seconds: float = 0.0
     replay: Callable[[Any], None] = field(default=lambda student: None, repr=False)
     """Runs the check once more on `case`, with another `student`."""
+    found: BaseException | None = None
+    """What failed before the example was made smaller: where there is more to see, and less to read."""
 
     @property
     def passed(self) -> bool:
@@ -85,10 +92,12 @@ def run_checks(files: Sequence[Path], subjects: Iterable[Subject], *, reference:
     `on_checks` gets the collected checks before the first subject. Raises `CheckFileError` for a broken check file.
     """
     session = _Session(subjects, reference, seed, exercises, shrink, on_checks)
-    with _clean_environment():
-        pytest.main([*_arguments(files)], plugins=[session])
+    with _clean_environment(), _imported_anew(files):
+        code = pytest.main([*_arguments(files)], plugins=[session])
     if session.error is not None:
         raise session.error
+    if code in (pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR):
+        raise CheckFileError(f"{', '.join(map(str, files))}: pytest could not run the checks")
 
 
 def _arguments(files: Sequence[Path]) -> list[str]:
@@ -114,6 +123,19 @@ def _clean_environment() -> Iterator[None]:
         settings.load_profile(profile)
         os.environ.clear()
         os.environ.update(saved)
+
+
+@contextlib.contextmanager
+def _imported_anew(files: Sequence[Path]) -> Iterator[None]:
+    """Forget the imported check files afterwards: pytest knows them by name, and the next run's may share it."""
+    before = set(sys.modules)
+    try:
+        yield
+    finally:
+        paths = {str(Path(file).resolve()) for file in files}
+        for name in set(sys.modules) - before:
+            if str(Path(getattr(sys.modules[name], "__file__", None) or "").resolve()) in paths:
+                del sys.modules[name]
 
 
 class _Session:
@@ -152,6 +174,7 @@ class _Session:
             self._checks = {item.nodeid: _read_marks(item) for item in items}
         except CheckFileError as error:
             self.error = error
+            return
         if self._exercises is not None:
             items[:] = [item for item in items if self._checks[item.nodeid].exercise in self._exercises]
         items.sort(key=_exercise_order([self._checks[item.nodeid].exercise for item in items], self._checks))
@@ -165,11 +188,8 @@ class _Session:
         return True
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.when != "call" and report.failed and self.error is None:
-            self.error = CheckFileError(f"{report.nodeid}: {report.longreprtext.splitlines()[-1]}")
-        if report.when == "call" and not report.passed and self._outcome is None and self.error is None:
-            reason = report.longreprtext.splitlines()[-1:] or ["a check may not be skipped or expected to fail"]
-            self.error = CheckFileError(f"{report.nodeid}: {reason[0]}")
+        if self.error is None and not report.passed and (report.when != "call" or self._outcome is None):
+            self.error = CheckFileError(_crash_line(report))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> bool:
@@ -177,9 +197,9 @@ class _Session:
         fixtures = {name: pyfuncitem.funcargs[name] for name in names}
         started = time.perf_counter()
         check = self._checks[pyfuncitem.nodeid]
-        case, failure = self._execute(pyfuncitem, fixtures)
+        case, failure, found = self._execute(pyfuncitem, fixtures)
         seconds = time.perf_counter() - started
-        self._outcome = Outcome(check, failure, case, seconds, _replay(pyfuncitem, fixtures, case))
+        self._outcome = Outcome(check, failure, case, seconds, _replay(pyfuncitem, fixtures, case), found)
         return True
 
     # ------------------------------------------------------------------------------------------ the loop
@@ -195,6 +215,7 @@ class _Session:
             by_exercise.setdefault(self._checks[item.nodeid].exercise, []).append(item)
         for subject in self._subjects:
             wants = getattr(subject, "wants", lambda exercise: True)
+            checked = getattr(subject, "checked", lambda outcome: None)
             for exercise, group in by_exercise.items():
                 if not wants(exercise):
                     continue
@@ -215,17 +236,20 @@ class _Session:
 
     # ------------------------------------------------------------------------------------------ one check
 
-    def _execute(self, item: pytest.Function, fixtures: dict[str, Any]) -> tuple[dict, BaseException | None]:
+    def _execute(self, item: pytest.Function, fixtures: dict[str, Any]
+                 ) -> tuple[dict, BaseException | None, BaseException | None]:
+        """(failing example, its failure, the failure before the example was made smaller)."""
         if not hasattr(item.obj, "hypothesis"):
-            return {}, _attempt(item.obj, fixtures)
+            failure = _attempt(item.obj, fixtures)
+            return {}, failure, failure
         inner = item.obj.hypothesis.inner_test
         for case in self._cases(item, fixtures):
             failure = _attempt(inner, {**fixtures, **case})
             if failure is not None:
                 if self._shrink and not isinstance(failure, StudentStopped):
-                    return self._shrunk(item, inner, fixtures, case, failure)
-                return case, failure
-        return {}, None
+                    return *self._shrunk(item, inner, fixtures, case, failure), failure
+                return case, failure, failure
+        return {}, None, None
 
     def _cases(self, item: pytest.Function, fixtures: dict[str, Any]) -> list[dict[str, Any]]:
         """The check's examples: its corners, then what hypothesis draws from the seed. Drawn once a session."""
@@ -241,8 +265,31 @@ class _Session:
 
     def _shrunk(self, item: pytest.Function, inner: Callable, fixtures: dict[str, Any], case: dict[str, Any],
                 failure: BaseException) -> tuple[dict, BaseException]:
-        """The smallest failing example that hypothesis finds, or the one at hand when it finds none."""
+        """The smallest failing example that can be found: of a `Case` by its own means, else by hypothesis."""
         best = [(case, failure)]
+        if len(case) == 1 and isinstance(next(iter(case.values())), Case):
+            self._shrink_case(inner, fixtures, best)
+        else:
+            self._shrink_choices(item, inner, fixtures, best)
+        return best[-1]
+
+    def _shrink_case(self, inner: Callable, fixtures: dict[str, Any], best: list[tuple[dict, BaseException]]) -> None:
+        (name, case), = best[0][0].items()
+        deadline = time.monotonic() + SHRINK_SECONDS
+
+        def fails(candidate: Case) -> bool:
+            error = _attempt(inner, {**fixtures, name: candidate})
+            if isinstance(error, StudentStopped) or time.monotonic() > deadline:
+                raise _Enough
+            if error is not None:
+                best.append(({name: candidate}, error))
+            return error is not None
+
+        with contextlib.suppress(_Enough):
+            smallest(case, fails)
+
+    def _shrink_choices(self, item: pytest.Function, inner: Callable, fixtures: dict[str, Any],
+                        best: list[tuple[dict, BaseException]]) -> None:
         explicit = len(getattr(item.obj, "hypothesis_explicit_examples", ()))
         runs, deadline = 0, time.monotonic() + SHRINK_SECONDS
 
@@ -263,7 +310,6 @@ class _Session:
 
         with contextlib.suppress(_Enough, Exception):
             self._under_hypothesis(item, attempt, fixtures)
-        return best[-1]
 
     def _under_hypothesis(self, item: pytest.Function, body: Callable, fixtures: dict[str, Any]) -> None:
         handle = item.obj.hypothesis
@@ -292,23 +338,32 @@ def _attempt(test: Callable, arguments: dict[str, Any]) -> BaseException | None:
         raise
     except hypothesis.errors.UnsatisfiedAssumption:
         return None
-    except Exception as error:
+    except (Exception, pytest.fail.Exception) as error:
         return error
     return None
 
 
 def _read_marks(item: pytest.Item) -> Check:
-    place = f"{item.path.name}::{item.name}"
+    written = item.obj.hypothesis.inner_test if hasattr(item.obj, "hypothesis") else item.function
+    place = f"{item.path.name}:{written.__code__.co_firstlineno}: {item.name}"
     exercise, points = item.get_closest_marker("exercise"), item.get_closest_marker("points")
     title = (getattr(item.function, "__doc__", None) or "").strip().split("\n")[0]
-    if exercise is None or len(exercise.args) != 1:
+    if exercise is None or len(exercise.args) != 1 or not isinstance(exercise.args[0], str):
         raise CheckFileError(f"{place}: no @exercise(\"…\") mark")
-    if points is None or len(points.args) != 1 or not points.args[0] > 0:
+    if points is None or len(points.args) != 1 or not _is_positive(points.args[0]):
         raise CheckFileError(f"{place}: no @points(…) mark with a positive number")
     if not title:
         raise CheckFileError(f"{place}: no docstring; its first line is the title that students read")
+    if any(item.get_closest_marker(mark) for mark in ("skip", "skipif", "xfail")):
+        raise CheckFileError(f"{place}: a check may not be skipped or expected to fail")
+    if inspect.iscoroutinefunction(written):
+        raise CheckFileError(f"{place}: a check is a plain function, not an async one")
     return Check(item.name, title, exercise.args[0], float(points.args[0]),
                  item.get_closest_marker("public") is not None, hasattr(item.obj, "hypothesis"))
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, (int, float)) and 0 < value < float("inf")
 
 
 def _exercise_order(exercises: list[str], checks: dict[str, Check]) -> Callable[[pytest.Item], int]:
@@ -316,11 +371,19 @@ def _exercise_order(exercises: list[str], checks: dict[str, Check]) -> Callable[
     return lambda item: first[checks[item.nodeid].exercise]
 
 
-def _crash_line(report: pytest.CollectReport) -> str:
+def _crash_line(report: pytest.CollectReport | pytest.TestReport) -> str:
+    """`file:line: reason` from what pytest says about a check file that cannot be used."""
+    if isinstance(report.longrepr, tuple):
+        path, line, reason = report.longrepr
+        return f"{path}:{line}: a check may not be skipped or expected to fail ({reason})"
     text = [line for line in report.longreprtext.splitlines() if line.strip()]
-    place = next((line for line in reversed(text) if ".py:" in line), report.nodeid)
+    places = [f"{match[1] or match[3]}:{match[2] or match[4]}" for match in map(_PLACE.search, text) if match]
+    own = [place for place in places if report.nodeid.split("::")[0] in place]
     reason = next((line[2:].strip() for line in reversed(text) if line.startswith("E ")), text[-1] if text else "")
-    return f"{place}: {reason}"
+    return f"{(own or places or [report.nodeid])[-1]}: {reason}"
+
+
+_PLACE = re.compile(r'(\S+\.py):(\d+)|File "([^"]+)", line (\d+)')
 
 
 def failure_text(failure: BaseException) -> tuple[str, str]:
@@ -340,7 +403,7 @@ def failure_text(failure: BaseException) -> tuple[str, str]:
         place = f" in {failure.place}" if failure.place else ""
         line = f": `{failure.line}`" if failure.line else ""
         return f"Your code raised {failure.type_name}: {failure.message}{place}{line}.", ""
-    if isinstance(failure, AssertionError):
+    if isinstance(failure, (AssertionError, pytest.fail.Exception)):
         return (str(failure).split("\n")[0] or "the property does not hold."), ""
     return f"What your function returned could not be used: {type(failure).__name__}: {failure}.", ""
 
