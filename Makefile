@@ -12,7 +12,7 @@ test: $(STAMP)
 	$(BIN)/python -m pytest
 
 lab: $(STAMP)
-	$(BIN)/jupyter lab --ServerApp.root_dir=assignments
+	JUPYTER_CONFIG_PATH=$(CURDIR)/lib/etude $(BIN)/jupyter lab --ServerApp.root_dir=assignments
 
 verify: $(STAMP)
 	$(BIN)/autograder verify

@@ -87,6 +87,9 @@ def main() -> None:
     except AutograderError as error:
         print(f"autograder: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:  # a full disk, a folder that is not ours
+        print(f"autograder: {error}", file=sys.stderr)
+        sys.exit(AutograderError.exit_code)
     except KeyboardInterrupt:
         print("autograder: interrupted", file=sys.stderr)
         sys.exit(130)

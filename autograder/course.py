@@ -68,6 +68,7 @@ ExerciseId = Annotated[str, _expect("an id of letters, digits and _, but not che
                                     _matches(rf"(?!check_|setup(_\d+)?$){_ID}"))]
 Stem = Annotated[str, _expect("a file name without its ending: letters, digits, _ and -", _matches(_STEM))]
 Module = Annotated[str, _expect("the name of a module", _matches(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"))]
+Name = Annotated[str, _expect("the name of a function or a class, without its module", _matches(r"[A-Za-z_]\w*"))]
 Schema = Annotated[Literal[1], _expect(f"{SCHEMA}, the version that this autograder reads",
                                        lambda v: _is_whole(v) and v == SCHEMA)]
 
@@ -86,6 +87,8 @@ class Exercise(_Model):
     minutes: Positive
     """Time that a student needs, roughly."""
     difficulty: Stars
+    forbid: list[Name] = Field(default_factory=list)
+    """Functions and classes that are not to be called (`scaled_dot_product_attention`). Staff are told; no points."""
     _id: str = PrivateAttr("")
 
     @property

@@ -12,6 +12,7 @@ from autograder.grading.grade import run_unit_checks
 from autograder.grading.material import Material
 from autograder.grading.nulls import NULLS, NullChannel
 from autograder.grading.subjects import ReferenceSubject, SubmissionSubject
+from autograder.released_names import released_names
 from autograder.remote.channel import LocalChannel
 from autograder.report.model import ExerciseResult
 from autograder.submission.cells import Submission
@@ -46,11 +47,15 @@ class ExerciseProof:
     verdicts: list[Verdict] = field(default_factory=list)
     idle_checks: list[str] = field(default_factory=list)
     """Checks that fail for no mistake: nothing shows that they can."""
+    named_in_notebook: int = 0
+    """Mistakes that the released fingerprints name; those that show in no answer cannot be."""
+    misnamed_in_notebook: list[str] = field(default_factory=list)
 
     @property
     def problems(self) -> list[str]:
         found = [_complaint(verdict) for verdict in self.verdicts if not verdict.ok]
         found += [f"no mistake fails {name}: nothing shows that this check can fail" for name in self.idle_checks]
+        found += self.misnamed_in_notebook
         if self.cpu_seconds > CPU_SECONDS:
             found.append(f"its checks take {self.cpu_seconds:.2f} s CPU on the reference; at most {CPU_SECONDS} s")
         if not any(verdict.kind == "alternative" for verdict in self.verdicts):
@@ -77,8 +82,10 @@ def verify_unit(course: Course, unit: str, progress: Callable[[str], None] = lam
     material = Material(course, course.units[unit])
     proofs = {id: ExerciseProof(unit, id) for id in material.unit.exercises}
     run_unit_checks(material, _subjects(material, proofs, progress), shrink=False)
+    progress("the names in the notebook")
     for proof in proofs.values():
         _find_idle(proof)
+        proof.named_in_notebook, proof.misnamed_in_notebook = released_names(material, proof.exercise)
     return list(proofs.values())
 
 

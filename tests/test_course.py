@@ -164,7 +164,7 @@ def test_the_schema_for_editors_names_every_key() -> None:
     schema = Course.json_schema()
     assert set(schema["properties"]) == {"schema", "title", "units", "limits", "preload"}
     assert schema["additionalProperties"] is False
-    assert set(schema["$defs"]["Exercise"]["properties"]) == {"title", "points", "minutes", "difficulty"}
+    assert set(schema["$defs"]["Exercise"]["properties"]) == {"title", "points", "minutes", "difficulty", "forbid"}
     json.dumps(schema)
 
 

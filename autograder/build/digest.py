@@ -4,6 +4,8 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
+from autograder.build.source import reference_cells
+
 if TYPE_CHECKING:
     from autograder.course import Unit
 
@@ -14,6 +16,7 @@ SCHEMA = 1
 def made_of(unit: Unit, checks_text: str) -> str:
     """The digest of the reference, the known mistakes and the released checks."""
     found = hashlib.sha256(f"{SCHEMA}\0{checks_text}\0".encode())
-    for path in (unit.solution_path, unit.variants_path):
-        found.update(path.read_bytes() + b"\0")
+    for label, source in reference_cells(unit.solution_path):
+        found.update(f"{label}\0{source}\0".encode())
+    found.update(unit.variants_path.read_bytes())
     return found.hexdigest()

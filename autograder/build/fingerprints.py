@@ -11,24 +11,27 @@ import itertools
 import json
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from autograder.build.digest import SCHEMA
+from autograder.build.probes import record_probes
+from autograder.errors import UsageError
+from autograder.grading.material import Material
+from autograder.variants import Variant
+from etude.engine import CheckFileError
 from etude.executor import LOAD, Executor
 from etude.findings import Diagnosis
 from etude.fingerprints import answers, encode_probe, in_steps, largest_log, lock, mark_of, unlock
 from etude.observe import tensors_in
 from etude.wire import encode
 
-from autograder.build.digest import SCHEMA
-from autograder.build.probes import record_probes
-from autograder.grading.material import Material
-from autograder.variants import Variant
-
 CLEAR = 1e-3
 """How wrong an answer must be, relative to the right one's largest value, to be used in a lock."""
+MAX_USABLE = 12
+"""Probes that are looked at for one mistake."""
 SETTLED = 1e-5
 """How far from a rounding boundary, in steps, every value must be: a hundred times the honest rounding error."""
 
@@ -42,6 +45,8 @@ def fingerprints(material: Material, checks_text: str, name: str, made_of: str) 
             path = Path(folder) / name
             path.write_text(checks_text, encoding="utf-8")
             candidates = record_probes(material, path)
+    except CheckFileError as error:
+        raise UsageError(f"the public checks cannot be run: {error}") from None
     finally:
         torch.set_num_threads(threads)
     exercises = {exercise: entry for exercise in material.unit.exercises
@@ -51,42 +56,46 @@ def fingerprints(material: Material, checks_text: str, name: str, made_of: str) 
 
 # ---------------------------------------------------------------------------------------------- one exercise
 
-@dataclass
-class _Known:
-    """A mistake and what it answers: by probe, its mark, and whether a lock can be made of it."""
+class _Program:
+    """A program and its marks on the probes, asked for when they are needed."""
 
-    variant: Variant
-    marks: list[bytes | None]
-    usable: list[bool]
+    def __init__(self, program: Sequence[dict[str, str]], probes: list[dict[str, Any]], variant: Variant | None = None):
+        self.variant, self._probes = variant, probes
+        self._executor = Executor()
+        self._executor.handle(LOAD, encode({"cells": list(program)}))
+        self._answers: dict[int, Any] = {}
+        self._marks: dict[int, bytes | None] = {}
+
+    def answer(self, index: int) -> Any:
+        if index not in self._answers:
+            self._answers[index] = answers(self._executor, self._probes[index])
+        return self._answers[index]
+
+    def mark(self, index: int) -> bytes | None:
+        if index not in self._marks:
+            answer = self.answer(index)
+            self._marks[index] = None if answer is None else mark_of(answer)
+        return self._marks[index]
+
+    def diagnosis(self) -> Diagnosis:
+        assert self.variant is not None
+        return Diagnosis(self.variant.title, self.variant.hint)
 
 
 def _entry(material: Material, exercise: str, probes: list[dict[str, Any]]) -> dict[str, Any]:
-    right = _answers(material.reference_program, probes)
-    known = [_known(material, variant, probes, right) for variant in material.variants
-             if variant.exercise == exercise and variant.kind == "mistake"]
-    honest = [[None if a is None else mark_of(a) for a in right]]
-    honest += [_marks(material.variant_program(v), probes) for v in material.variants
-               if v.exercise == exercise and v.kind == "alternative"]
-    locks = [(one, pairs) for one in known if (pairs := _pairs(one, known))]
-    boxes = _boxes(exercise, _most_special_first(locks, known), known, honest)
-    return _compact(probes, boxes)
+    right = _Program(material.reference_program, probes)
+    variants = {kind: [_Program(material.variant_program(one), probes, one) for one in material.variants
+                       if one.exercise == exercise and one.kind == kind] for kind in ("mistake", "alternative")}
+    known = variants["mistake"]
+    locks = {one: pairs for one in known if (pairs := _pairs(one, known, right, len(probes)))}
+    boxes = _boxes(exercise, locks, known, [right, *variants["alternative"]])
+    used = sorted({index for box in boxes for index in box["probes"]})
+    return {"probes": {str(index): encode_probe(probes[index]) for index in used}, "boxes": boxes}
 
 
-def _answers(program: Sequence[dict[str, str]], probes: list[dict[str, Any]]) -> list[Any]:
-    executor = Executor()
-    executor.handle(LOAD, encode({"cells": list(program)}))
-    return [answers(executor, probe) for probe in probes]
-
-
-def _marks(program: Sequence[dict[str, str]], probes: list[dict[str, Any]]) -> list[bytes | None]:
-    return [None if answer is None else mark_of(answer) for answer in _answers(program, probes)]
-
-
-def _known(material: Material, variant: Variant, probes: list[dict[str, Any]], right: list[Any]) -> _Known:
-    given = _answers(material.variant_program(variant), probes)
-    usable = [one is not None and (other is None or _clearly_differ(one, other)) and _settled(one)
-              for one, other in zip(given, right, strict=True)]
-    return _Known(variant, [None if one is None else mark_of(one) for one in given], usable)
+def _is_usable(one: _Program, right: _Program, index: int) -> bool:
+    given, wanted = one.answer(index), right.answer(index)
+    return given is not None and (wanted is None or _clearly_differ(given, wanted)) and _settled(given)
 
 
 def _clearly_differ(one: Any, other: Any) -> bool:
@@ -131,55 +140,54 @@ def _settled(answer: Any) -> bool:
 
 # ---------------------------------------------------------------------------------------------- choosing probes
 
-def _pairs(one: _Known, known: list[_Known]) -> list[tuple[int, int]]:
+def _pairs(one: _Program, known: list[_Program], right: _Program, count: int) -> list[tuple[int, int]]:
     """Three pairs out of three probes (one of two) on which no other mistake leaves the same two marks.
 
     With three, a value that is rounded the other way on one probe leaves a pair that still opens.
     """
-    usable = [i for i, use in enumerate(one.usable) if use]
-    shared = {i: sum(other is not one and other.marks[i] == one.marks[i] for other in known) for i in usable}
-    ranked = sorted(usable, key=lambda i: (shared[i], i))
-    for size in (3, 2):
-        for chosen in itertools.islice(itertools.combinations(ranked, size), 2000):
-            pairs = list(itertools.combinations(sorted(chosen), 2))
-            if not any(_opens(other, one, pairs) for other in known if other is not one and other not in _twins(one, known)):
-                return pairs
-    return list(itertools.combinations(sorted(ranked[:3]), 2)) if len(ranked) > 1 else []
+    usable: list[int] = []
+    best: list[tuple[int, int]] = []
+    for index in range(count):
+        if not _is_usable(one, right, index):
+            continue
+        usable.append(index)
+        for size in (3, 2):
+            # Every choice that has the new probe in it; the others have been tried.
+            for chosen in itertools.combinations(usable[:-1], size - 1):
+                pairs = list(itertools.combinations([*chosen, index], 2))
+                if len(pairs) > len(best) and not any(_opens(other, one, pairs) for other in known if other is not one):
+                    best = pairs
+        if len(best) == 3 or len(usable) >= MAX_USABLE:
+            break
+    # A mistake that another one contains cannot be told from it by its own answers alone: see `_boxes`.
+    return best or list(itertools.combinations(usable[:3], 2))
 
 
-def _twins(one: _Known, known: list[_Known]) -> list[_Known]:
-    return [other for other in known if other is not one and other.marks == one.marks]
+def _opens(other: _Program, one: _Program, pairs: list[tuple[int, int]]) -> bool:
+    return any(other.mark(i) == one.mark(i) and other.mark(j) == one.mark(j) for i, j in pairs)
 
 
-def _opens(other: _Known, one: _Known, pairs: list[tuple[int, int]]) -> bool:
-    return any(other.marks[i] == one.marks[i] and other.marks[j] == one.marks[j] for i, j in pairs)
+def _boxes(exercise: str, locks: dict[_Program, list[tuple[int, int]]], known: list[_Program],
+           honest: list[_Program]) -> list[dict[str, Any]]:
+    """The boxes in the order in which they are tried, without those that would name something wrongly.
 
-
-def _most_special_first(locks: list, known: list[_Known]) -> list:
-    """A mistake that opens another's lock as well must be asked for first: it is the other one, and something more."""
-    def opened_by(entry: tuple[_Known, list[tuple[int, int]]]) -> int:
-        return sum(_opens(other, *entry) for other in known)
-    return sorted(locks, key=opened_by)
-
-
-def _boxes(exercise: str, locks: list, known: list[_Known], honest: list[list[bytes | None]]) -> list[dict[str, Any]]:
-    """The boxes in the order in which they are tried, without those that would name something wrongly."""
+    A mistake that opens another's lock as well is asked for first: it is the other one, and something more.
+    """
+    order = sorted(locks, key=lambda one: sum(_opens(other, one, locks[one]) for other in known))
     while True:
-        boxes = [(one, lock(exercise, pair, (one.marks[pair[0]], one.marks[pair[1]]),
-                            Diagnosis(one.variant.title, one.variant.hint))) for one, pairs in locks for pair in pairs]
-        wrong = {id(_first(exercise, boxes, other.marks)) for other in known
-                 if _first(exercise, boxes, other.marks) not in (None, other)}
-        wrong |= {id(found) for marks in honest if (found := _first(exercise, boxes, marks))}
+        boxes = [(one, lock(exercise, pair, (one.mark(pair[0]), one.mark(pair[1])), one.diagnosis()))
+                 for one in order for pair in locks[one]]
+        wrong = {found for program in [*known, *honest] if (found := _first(exercise, boxes, program)) is not None
+                 and found is not program}
         if not wrong:
             return [box for _, box in boxes]
-        locks = [(one, pairs) for one, pairs in locks if id(one) not in wrong]
+        order = [one for one in order if one not in wrong]
 
 
-def _first(exercise: str, boxes: list[tuple[_Known, dict[str, Any]]], marks: list[bytes | None]) -> _Known | None:
-    return next((one for one, box in boxes if unlock(exercise, box, marks)), None)
-
-
-def _compact(probes: list[dict[str, Any]], boxes: list[dict[str, Any]]) -> dict[str, Any]:
-    """Only the probes that a box needs, numbered anew, and the boxes locked as before: a lock knows its numbers."""
-    used = sorted({index for box in boxes for index in box["probes"]})
-    return {"probes": {str(index): encode_probe(probes[index]) for index in used}, "boxes": boxes}
+def _first(exercise: str, boxes: list[tuple[_Program, dict[str, Any]]], program: _Program) -> _Program | None:
+    """Whose box a program opens first."""
+    for one, box in boxes:
+        marks = {index: program.mark(index) for index in box["probes"]}
+        if unlock(exercise, box, marks):
+            return one
+    return None

@@ -12,6 +12,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from autograder.grading.material import Material
+from autograder.remote.channel import LocalChannel, RawReply
+from autograder.remote.student import RemoteStudent
 from etude import wire
 from etude.engine import Outcome, run_checks
 from etude.executor import CALL, NEW, OK
@@ -19,14 +22,10 @@ from etude.fingerprints import encode_probe, filled
 from etude.observe import tensors_in
 from etude.wire import Handle
 
-from autograder.grading.material import Material
-from autograder.remote.channel import LocalChannel, RawReply
-from autograder.remote.student import RemoteStudent
-
 MAX_BYTES = 6_000
-MAX_CANDIDATES = 40
+MAX_CANDIDATES = 96
 """Probes of one exercise that mistakes are tried on."""
-MIN_CANDIDATES = 24
+MIN_CANDIDATES = 60
 """Of one function, where an exercise asks for several."""
 MAX_REFUSED = 8
 
@@ -85,6 +84,8 @@ class _FirstCalls(LocalChannel):
         if any(isinstance(value, Handle) for value in _leaves((request["args"], request["kwargs"]))):
             return  # it needs other objects than its own
         probe = {"args": request["args"], "kwargs": request["kwargs"]}
+        if "keep" in request:
+            probe["keep"] = request["keep"][0]
         if "handle" in request:
             training = (request.get("state") or {}).get("training", True)
             probe |= {"new": self._made[request["handle"].id], "method": request["method"], "training": training}

@@ -18,6 +18,8 @@ def run_grade(course: Course, paths: Sequence[Path], *, unit: str | None, studen
     """The exit code: 0 graded, 1 `fail_under` missed, 2 something could not be read (the rest is graded)."""
     if out is None and "html" in formats:
         raise UsageError("--format html writes files: say where with --out DIR")
+    if out is not None:
+        _make_folder(out)
     submissions, problems = read_submissions(paths, course, unit=unit, student=student)
     for problem in problems:
         print(f"autograder: {problem}", file=sys.stderr)
@@ -40,6 +42,14 @@ def run_grade(course: Course, paths: Sequence[Path], *, unit: str | None, studen
     if problems or not submissions:
         return 2
     return 1 if fail_under is not None and any(_percent(r) < fail_under for r in reports) else 0
+
+
+def _make_folder(out: Path) -> None:
+    """Before anything is graded, as what is graded could not be kept."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{out}: no folder can be made here: {error.strerror}") from None
 
 
 def _finish(reports: list[Report], problems: list[str], out: Path | None, formats: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from autograder.course import Course
+from autograder.errors import UsageError
 from autograder.verify import ExerciseProof, verify_unit
 
 
@@ -15,6 +16,8 @@ def run_verify(course: Course, units: Sequence[str], json_path: Path | None) -> 
     names = list(units) or list(course.units)
     for name in names:
         course.unit(name)
+    if json_path is not None and not json_path.resolve().parent.is_dir():
+        raise UsageError(f"{json_path}: there is no folder {json_path.parent}")
     proofs: list[ExerciseProof] = []
     for name in names:
         proofs += verify_unit(course, name, _progress)
@@ -38,6 +41,8 @@ def _table(proofs: list[ExerciseProof]) -> None:
     table.add_row("all", f"{len(proofs)} exercises", *_cells(proofs), style="bold")
     console = Console(highlight=False)
     console.print(table)
+    console.print(f"Students are told the names of {sum(proof.named_in_notebook for proof in proofs)} of "
+                  f"{sum(proof.count('mistake') for proof in proofs)} mistakes in the notebook.")
     for proof in proofs:
         for problem in proof.problems:
             console.print(f"✗ {proof.unit}.{proof.exercise}: {problem}", markup=False)

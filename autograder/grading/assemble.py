@@ -45,7 +45,7 @@ def _counterexample(outcome: Outcome) -> Counterexample | None:
     for name, value in outcome.case.items():
         if isinstance(value, Case):
             inputs.append(repr(value).removeprefix("Case(").removesuffix(")"))
-            tensors += [tensor_view(n, t) for n, t in value.arguments().items() if isinstance(t, torch.Tensor)]
+            tensors += [tensor_view(n, t) for n, t in value.named().items() if isinstance(t, torch.Tensor)]
         else:
             inputs.append(f"{name}={value!r}")
     return Counterexample(inputs=", ".join(inputs), tensors=tensors, difference=_difference(difference))

@@ -26,6 +26,7 @@ from etude import wire
 from etude.executor import CALL, FREE, MANY, OK, VJP
 from etude.failures import StudentError, StudentStopped
 from etude.observe import tensors_in
+from etude.wire import Handle
 
 MAX_PROBES = 400
 """Calls that are replayed for one exercise, usually all; each comes with the backward passes that followed it."""
@@ -65,6 +66,8 @@ class Probes:
         right = _replies(LocalChannel(self._material.reference_program), requests) or []
         # Right answers that fail a check can only be wrong in how they were computed: then that has to match, too.
         how = len(right) == len(student) and all(map(agree, student, right))
+        if how and list(map(_largest, right)) == list(map(_largest, student)):
+            return None  # nothing that went over the wire shows what is wrong
         matching = []
         for mistake in self._mistakes:
             replies = _replies(self._open(mistake), requests) or []
@@ -98,10 +101,13 @@ def _named(matching: list[Variant], certainty: str) -> Diagnosis | None:
 
 
 def _sample(log: Sequence[tuple[RawRequest, RawReply]]) -> tuple[list[RawRequest], list[Any]]:
-    """Up to `MAX_PROBES` calls spread evenly over the log, with the vjps that belong to them; constructions all."""
-    kinds = [kind for (kind, _), _ in log]
-    calls = [index for index, kind in enumerate(kinds) if kind == CALL]
-    kept = set(calls[::max(1, -(-len(calls) // MAX_PROBES))])
+    """Up to `MAX_PROBES` calls spread evenly over the log, with the vjps that belong to them; constructions all.
+
+    Calls that hand back what an earlier one left in the worker are taken or left together with it.
+    """
+    kinds, chains = [kind for (kind, _), _ in log], _chains(log)
+    stride = max(1, -(-sum(map(len, chains)) // MAX_PROBES))
+    kept = {index for chain in chains[::stride] for index in chain}
     kept |= {index for index, kind in enumerate(kinds) if kind not in (CALL, VJP, FREE)}
     node_is_kept: dict[int, bool] = {}
     for index, ((kind, payload), _) in enumerate(log):
@@ -114,6 +120,25 @@ def _sample(log: Sequence[tuple[RawRequest, RawReply]]) -> tuple[list[RawRequest
             node_is_kept[request["node"]] = index in kept
     chosen = [log[index] for index in sorted(kept)]
     return [request for request, _ in chosen], [decoded(reply) for _, reply in chosen]
+
+
+def _chains(log: Sequence[tuple[RawRequest, RawReply]]) -> list[list[int]]:
+    """The calls of a log by index; one that hands back what another left in the worker stands behind that one."""
+    chains: list[list[int]] = []
+    maker: dict[int, list[int]] = {}
+    for index, ((kind, payload), _) in enumerate(log):
+        if kind != CALL:
+            continue
+        request = wire.decode(payload)
+        handed = [maker[part.id] for part in (*request["args"], *request["kwargs"].values())
+                  if isinstance(part, Handle) and part.id in maker]
+        if not handed:
+            chains.append([])
+        chain = handed[0] if handed else chains[-1]
+        chain.append(index)
+        if request.get("keep"):  # every check numbers its objects anew, so the latest maker counts
+            maker[request["keep"][1].id] = chain
+    return chains
 
 
 def _replies(channel: Channel, requests: Sequence[RawRequest]) -> list[Any] | None:
@@ -134,7 +159,19 @@ def decoded(reply: RawReply) -> Any:
         value = wire.decode(payload)
     except wire.WireError:
         return ("malformed",)
-    return ("value", value) if kind == OK else ("error", value.get("type") if isinstance(value, dict) else "")
+    if kind != OK:
+        return ("error", value.get("type") if isinstance(value, dict) else "")
+    return ("value", _without_initial_values(value) if isinstance(value, dict) else value)
+
+
+def _without_initial_values(value: dict) -> dict:
+    """A new module's reply without its initial values, which may be random, and without the order of its names."""
+    if "params" not in value:
+        return value
+    told = {key: {name: [list(t.shape), t.dtype] for name, t in value[key].items() if isinstance(t, torch.Tensor)}
+            for key in ("params", "buffers") if isinstance(value.get(key), dict)}
+    names = {key: sorted(map(str, value[key])) for key in ("frozen", "persistent") if isinstance(value.get(key), list)}
+    return {**value, **told, **names}
 
 
 def agree(one: Any, other: Any) -> bool:
@@ -160,9 +197,9 @@ def _tensors_agree(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 
 def _any_result(replies: Sequence[Any]) -> bool:
-    """Whether a call returned something: errors alone are too little to know a mistake by."""
-    return any(kind == "value" and isinstance(value, dict) and "result" in value for kind, value in
-               (reply for reply in replies if len(reply) == 2))
+    """Whether a call returned something, or a module was made: errors alone are too little to know a mistake by."""
+    values = [reply[1] for reply in replies if len(reply) == 2 and reply[0] == "value"]
+    return any(isinstance(value, dict) and not value.keys().isdisjoint(("result", "params")) for value in values)
 
 
 def _largest(reply: Any) -> Any:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from autograder.course import Course
-from autograder.errors import SandboxError, UsageError
+from autograder.errors import AutograderError, SandboxError, UsageError
 from autograder.grading.material import Material, verify_points
 from autograder.grading.subjects import GradedSubmission, ReferenceSubject, sealed_channels
 from autograder.report.model import Report
@@ -87,6 +87,7 @@ def run_unit_checks(material: Material, subjects: Iterable[Any], *, exercises: S
     import torch
 
     from etude.engine import Check, CheckFileError, run_checks
+    from etude.failures import GraderFailed
 
     def verify(checks: list[Check]) -> None:
         totals: dict[str, float] = {}
@@ -102,6 +103,8 @@ def run_unit_checks(material: Material, subjects: Iterable[Any], *, exercises: S
                    exercises=exercises, shrink=shrink, on_checks=verify)
     except CheckFileError as error:
         raise UsageError(str(error)) from None
+    except GraderFailed as error:
+        raise error.__cause__ or AutograderError(str(error)) from None
 
 
 def worker_limits(course: Course) -> Any:
@@ -115,6 +118,9 @@ def worker_limits(course: Course) -> Any:
 def run_seed() -> int:
     """The seed that examples are drawn from: secret in graded runs, by the environment variable ETUDE_SEED."""
     text = os.environ.get(SEED_VARIABLE, "public")
+    if not text.strip():
+        raise UsageError(f"{SEED_VARIABLE} is set, but empty: a secret that is missing must not pass for one. Unset it "
+                         "to grade with the public seed.")
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
 
 

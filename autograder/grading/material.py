@@ -37,6 +37,12 @@ class Material:
         return [{"label": f"reference ({label})", "source": source, "mode": "all"}
                 for label, source in reference_cells(self.unit.solution_path)]
 
+    def contract(self, exercise: str) -> list[str]:
+        """The functions and classes that the reference's cell of this exercise defines."""
+        from autograder.grading.evidence import contract_of
+        cells = [cell for cell in self.reference_program if cell["label"] == f"reference ({exercise})"]
+        return [name for cell in cells for name in contract_of(cell["source"])]
+
     @cached_property
     def reference(self) -> SimpleNamespace:
         """The reference's functions and classes, in this process."""

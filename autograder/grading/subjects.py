@@ -3,14 +3,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 from autograder.errors import AutograderError
 from autograder.grading.assemble import exercise_result, total
 from autograder.grading.diagnosis import Probes
+from autograder.grading.evidence import few, find_evidence
 from autograder.grading.material import Material
 from autograder.remote.channel import MAX_TEXT, Channel, LocalChannel, RawReply, RawRequest, Recorder, SealedChannel
-from autograder.remote.foresight import ForesightChannel
+from autograder.remote.foresight import ForesightChannel, Script
 from autograder.remote.student import RemoteStudent
 from autograder.report.model import Diagnosis, ExerciseResult, Report
 from autograder.submission.cells import Submission
@@ -32,8 +34,11 @@ class ReferenceSubject:
         self._log: list[tuple[RawRequest, RawReply]] = []
         self._check = ""
         self.probes: dict[str, Probes] = {}
-        self.scripts: dict[str, list[RawRequest]] = {}
-        """What each check asked of the reference, by the check's name."""
+        self._starts: list[int] = []
+        self.scripts: dict[str, Script] = {}
+        """What each check asked of the reference and what it answered, by the check's name."""
+        self.rehearsals: dict[str, list[RawRequest]] = {}
+        """A few requests of each exercise that forbids calls, to be made again while calls are noted."""
 
     def student(self, exercise: str) -> None:
         self._recorder = Recorder(LocalChannel(self._material.reference_program))
@@ -44,11 +49,17 @@ class ReferenceSubject:
         self._check = check.name
         return RemoteStudent(self._recorder)
 
+    def example(self) -> None:
+        self._starts.append(len(self._recorder.log))
+
     def _keep_script(self) -> None:
+        log = self._recorder.log
         if self._check:
-            self.scripts[self._check] = [request for request, _ in self._recorder.log if request[0] != FREE]
-            self._log += self._recorder.log
+            self.scripts[self._check] = [[entry for entry in log[start:end] if entry[0][0] != FREE]
+                                         for start, end in pairwise([*self._starts, len(log)])]
+            self._log += log
         self._recorder.clear()
+        self._starts = []
 
     def finished(self, exercise: str, outcomes: list[Outcome]) -> None:
         for outcome in outcomes:
@@ -58,6 +69,8 @@ class ReferenceSubject:
         self._keep_script()
         self._check = ""
         self.probes[exercise] = Probes(self._material, exercise, self._log)
+        if self._material.unit.exercises[exercise].forbid:
+            self.rehearsals[exercise] = few([request for request, _ in self._log])
 
 
 class SubmissionSubject:
@@ -68,13 +81,20 @@ class SubmissionSubject:
         self._material, self._programs, self._open = material, programs, open_channel
         self._probes = reference.probes if reference else {}
         self._scripts = reference.scripts if reference else {}
+        self._rehearsals = reference.rehearsals if reference else {}
         self._channel: Any = None
         self.results: list[ExerciseResult] = []
 
     def student(self, exercise: str) -> None:
         self._channel = self._open(self._programs(exercise))
+        self._has_seen_hidden = False
 
     def begins(self, check: Check) -> RemoteStudent:
+        if check.public and self._has_seen_hidden:
+            # Students read what is said of a public check: the code that says it must not have met hidden inputs.
+            _close(self._channel)
+            self._has_seen_hidden = False
+        self._has_seen_hidden = self._has_seen_hidden or not check.public
         script = self._scripts.get(check.name)
         if script and hasattr(self._channel, "ahead"):
             return RemoteStudent(ForesightChannel(self._channel, script))
@@ -85,9 +105,7 @@ class SubmissionSubject:
             diagnoses = self._diagnoses(exercise, outcomes)
             notes = _load_notes(self._channel.loaded, exercise)
         finally:
-            close = getattr(self._channel, "close", None)
-            if close:
-                close()
+            _close(self._channel)
         title = self._material.unit.exercises[exercise].title
         self.results.append(exercise_result(exercise, title, outcomes, diagnoses, notes))
 
@@ -119,6 +137,16 @@ class GradedSubmission(SubmissionSubject):
         self.submission = submission
         self._started, self._cpu_started = time.perf_counter(), time.process_time()
 
+    def finished(self, exercise: str, outcomes: list[Outcome]) -> None:
+        super().finished(exercise, outcomes)
+        self.results[-1].evidence = self._evidence(exercise)
+
+    def _evidence(self, exercise: str) -> list[str]:
+        if exercise not in self._rehearsals or not self.results[-1].score:
+            return []  # whoever has no points has got none by a forbidden call
+        return find_evidence(self._open, self._programs(exercise), self._material.contract(exercise),
+                             self._material.unit.exercises[exercise].forbid, self._rehearsals[exercise])
+
     def report(self, sandbox: str, provenance: dict[str, Any]) -> Report:
         timings = {"seconds": round(time.perf_counter() - self._started, 3),
                    "grader_cpu_seconds": round(time.process_time() - self._cpu_started, 3)}
@@ -131,6 +159,11 @@ class GradedSubmission(SubmissionSubject):
 def sealed_channels(zygote: Any, limits: Any, exercise_seconds: float) -> OpenChannel:
     """Channels into workers of this zygote."""
     return lambda program: SealedChannel(program, lambda: zygote.spawn(limits), limits.call_seconds, exercise_seconds)
+
+
+def _close(channel: Any) -> None:
+    """End the worker behind a channel, if there is one; the next request starts another."""
+    getattr(channel, "close", lambda: None)()
 
 
 def _can_be_diagnosed(failure: BaseException | None) -> bool:

@@ -1,13 +1,15 @@
 """Where requests go: to an executor in this process, or to a sealed worker; and how they are remembered."""
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
+from autograder.errors import AutograderError
 from etude import wire
 from etude.executor import ERROR, LOAD, MANY, OK, Executor
-from etude.failures import MissingName, StudentError, StudentStopped
+from etude.failures import GraderFailed, MissingName, StudentError, StudentStopped
 
 MAX_TIMEOUTS = 2
 """Calls of one exercise that may run into the time limit before the rest of its checks are given up."""
@@ -56,20 +58,23 @@ class SealedChannel:
         self.cpu_seconds = 0.0
 
     def raw(self, kind: int, payload: bytes) -> RawReply:
-        self._ready()
-        return self._ask(kind, payload)
+        with _told_apart():
+            self._ready()
+            return self._ask(kind, payload)
 
     def ahead(self, requests: Sequence[RawRequest]) -> list[RawReply] | None:
         """The replies to requests made ahead of need, or None if the worker did not get through them all.
 
         Then it is gone, and what stopped it is found by asking one by one; this attempt counts as no timeout.
         """
-        self._ready()
+        with _told_apart():
+            self._ready()
         if self._timeouts >= MAX_TIMEOUTS or self._left <= 0:
             return None
         timeouts = self._timeouts
         try:
-            return replies_of(self._ask(MANY, many(requests)), len(requests))
+            with _told_apart():
+                return replies_of(self._ask(MANY, many(requests)), len(requests))
         except (StudentStopped, StudentError):
             self._timeouts = timeouts
             self.close()
@@ -79,7 +84,15 @@ class SealedChannel:
         if self._load_failure is not None:
             raise self._load_failure
         if self._worker is None:
+            self._demand_time()
             self._start()
+
+    def _demand_time(self) -> None:
+        if self._timeouts >= MAX_TIMEOUTS:
+            raise StudentStopped(f"not run, as {MAX_TIMEOUTS} checks before it took too long")
+        if self._left <= 0:
+            self.close()
+            raise StudentStopped(f"the {self._budget:g} seconds for this exercise were used up by earlier checks")
 
     def _start(self) -> None:
         self._worker = self._spawn()
@@ -93,11 +106,7 @@ class SealedChannel:
 
     def _ask(self, kind: int, payload: bytes) -> RawReply:
         from autograder.sandbox.failures import WorkerFailure, WorkerTimeout
-        if self._timeouts >= MAX_TIMEOUTS:
-            raise StudentStopped(f"not run, as {MAX_TIMEOUTS} checks before it took too long")
-        if self._left <= 0:
-            self.close()
-            raise StudentStopped(f"the {self._budget:g} seconds for this exercise were used up by earlier checks")
+        self._demand_time()
         started = time.monotonic()
         try:
             return self._worker.request(kind, payload, min(self._call_seconds, self._left))
@@ -114,6 +123,15 @@ class SealedChannel:
             worker, self._worker = self._worker, None
             worker.close()
             self.cpu_seconds += getattr(worker, "cpu_seconds", 0.0) or 0.0
+
+
+@contextlib.contextmanager
+def _told_apart() -> Iterator[None]:
+    """A sandbox that breaks is the grader's failure; as an `Exception` a check would take it for the student's."""
+    try:
+        yield
+    except AutograderError as error:
+        raise GraderFailed(str(error)) from error
 
 
 class Recorder:

@@ -28,7 +28,8 @@ class RemoteModule(nn.Module):
         # Written to the dicts directly: `register_parameter` asks `hasattr`, and here every name is a remote method.
         parameters = {path: _parameter(value, path not in frozen)
                       for path, value in _tensors(made.get("params")).items()}
-        parameters |= {path: parameters[first] for path, first in _ties(made.get("tied"), parameters)}
+        self._tied = dict(_ties(made.get("tied"), parameters))
+        parameters |= {path: parameters[first] for path, first in self._tied.items()}
         for path, parameter in parameters.items():
             self._owner(path)._parameters[_leaf(path)] = parameter
         for path, value in _tensors(made.get("buffers")).items():
@@ -64,7 +65,10 @@ class RemoteModule(nn.Module):
                               f"{self._class_name}.{method}", state=self._state)
 
     def _state(self) -> dict[str, Any]:
-        return {"params": dict(self.named_parameters()),
+        # By name: a call looks the same whatever the order in which the parameters were registered. What the module
+        # itself has tied is sent once; a caller may have put one tensor in two places.
+        parameters = sorted(self.named_parameters(remove_duplicate=False))
+        return {"params": {path: value for path, value in parameters if path not in self._tied},
                 "buffers": {name: b.detach() for name, b in self.named_buffers(remove_duplicate=False)},
                 "training": self.training}
 

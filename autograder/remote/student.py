@@ -77,8 +77,8 @@ class _Node:
 class RemoteFunction:
     """A callable of the student's program."""
 
-    def __init__(self, link: Link, target: dict[str, Any], name: str, state: Any = None):
-        self._link, self._target, self._state = link, target, state
+    def __init__(self, link: Link, target: dict[str, Any], name: str, state: Any = None, opaque: int | None = None):
+        self._link, self._target, self._state, self._opaque = link, target, state, opaque
         self.__name__ = self.__qualname__ = name
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -87,22 +87,29 @@ class RemoteFunction:
     def __observe__(self, args: tuple, kwargs: dict, audit: bool) -> Observation:
         reply = self._call(args, kwargs, echo=True, audit=audit)
         after, largest = reply.get("inputs_after"), reply.get("largest", [])
-        sent = list(tensors_in((args, kwargs)))
-        if not isinstance(after, list) or [type(one) for one in after] != [torch.Tensor] * len(sent):
+        if not isinstance(after, list) or any(type(one) is not torch.Tensor for one in after):
             raise StudentStopped("the worker sent an incomplete reply")
         if not isinstance(largest, list) or not all(type(dim) is int for dim in largest):
             raise StudentStopped("the worker sent an incomplete reply")
         return Observation(reply["result"], after, tuple(largest))
 
+    def __opaque__(self, place: int) -> RemoteFunction:
+        return RemoteFunction(self._link, self._target, self.__name__, self._state, opaque=place)
+
     def _call(self, args: tuple, kwargs: dict, **options: bool) -> dict:
         state = self._state() if self._state else None
         request = {**self._target, "args": list(args), "kwargs": kwargs, **options}
+        if self._opaque is not None:
+            kept = RemoteObject(self._link, self._link.number(), self.__name__)
+            request["keep"] = [self._opaque, Handle(kept._handle)]
         if state is not None:
             request["state"] = state
         request = _sendable(request)
         inputs = list(tensors_in((state["params"] if state else (), request["args"], request["kwargs"])))
         reply, tensors = _remote(self._link, CALL, request, inputs)
         result = _refilled(reply.get("result"), iter(tensors))
+        if self._opaque is not None and isinstance(result, (list, tuple)) and self._opaque < len(result):
+            result = type(result)(kept if i == self._opaque else part for i, part in enumerate(result))
         return {**reply, "result": result}
 
 
@@ -123,7 +130,7 @@ class RemoteClass:
 
 
 class RemoteObject:
-    """An instance of a student's class that is no module; its methods are remote functions."""
+    """An object in the worker that is no module; its methods are remote functions."""
 
     def __init__(self, link: Link, handle: int, name: str):
         self._link, self._handle, self._name = link, handle, name

@@ -56,7 +56,8 @@ def failed_checks(report: Report) -> list[tuple[ExerciseResult, CheckResult]]:
 
 def uneventful(exercise: ExerciseResult) -> bool:
     """Whether there is nothing to say about the exercise but that it is right."""
-    return exercise.status == "graded" and not exercise.notes and exercise.score >= exercise.max_score
+    silent = not exercise.notes and not exercise.evidence
+    return exercise.status == "graded" and silent and exercise.score >= exercise.max_score
 
 
 def uneventful_titles(report: Report) -> list[str]:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import io
 import os
+import tempfile
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 
 import einops
 import numpy as np
@@ -18,6 +20,7 @@ from torch.nn import functional as F
 
 COMPILER_USERS = ("torch.func", "torch.optim", "torch.utils.checkpoint")
 """Parts of PyTorch that import its compiler (most of a second) on first use, though they compile nothing."""
+_CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 
 
 def run(preload: Collection[str]) -> None:
@@ -27,9 +30,22 @@ def run(preload: Collection[str]) -> None:
     algebra()
     in_memory_files()
     if any(name in preload for name in COMPILER_USERS):
-        compiler_users()
+        with _compiler_cache():
+            compiler_users()
     torch.manual_seed(0)
     np.random.seed(0)
+
+
+@contextmanager
+def _compiler_cache() -> Iterator[None]:
+    """A folder for the compiler, which makes one though it compiles nothing; gone before the first worker."""
+    variable, without = _CACHE_VARIABLE, os.environ.get(_CACHE_VARIABLE)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ[variable] = folder
+        try:
+            yield
+        finally:
+            os.environ.pop(variable) if without is None else os.environ.update({variable: without})
 
 
 def replace_functions() -> None:

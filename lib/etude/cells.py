@@ -12,7 +12,7 @@ import re
 import sys
 import traceback
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -94,7 +94,7 @@ def _run_statement(program: Program, label: str, filename: str, statement: ast.s
         # BaseException: a cell may raise SystemExit or a KeyboardInterrupt of its own; neither may end the worker.
         place = place_of(error)
         line = place[1] if place and place[0] == label else statement.lineno
-        program.errors.append(CellError(label, line, type(error).__name__, _brief(error)))
+        program.errors.append(CellError(label, line, type_name(error), _brief(error)))
 
 
 def _is_definition(statement: ast.stmt) -> bool:
@@ -102,8 +102,16 @@ def _is_definition(statement: ast.stmt) -> bool:
         return True
     if not isinstance(statement, _ASSIGNMENTS) or statement.value is None:
         return False
-    calls = (node for node in ast.walk(statement.value) if isinstance(node, ast.Call))
-    return all(_root_name(call.func) in _CALLABLE_ROOTS for call in calls)
+    return all(_root_name(call.func) in _CALLABLE_ROOTS for call in _calls(statement.value))
+
+
+def _calls(node: ast.AST) -> Iterator[ast.Call]:
+    """The calls that evaluating an expression makes; those in the body of a lambda wait until it is called."""
+    if isinstance(node, ast.Call):
+        yield node
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(node, ast.Lambda) or child is not node.body:
+            yield from _calls(child)
 
 
 def _root_name(node: ast.expr) -> str | None:
@@ -130,10 +138,14 @@ def without_magics(source: str) -> str:
     return "\n".join(kept) + "\n"
 
 
+def type_name(error: BaseException) -> str:
+    """The name of an exception's class. Asked of `type`: a student's metaclass may answer with an error of its own."""
+    return type.__dict__["__name__"].__get__(type(error))
+
+
 def place_of(error: BaseException) -> tuple[str, int, str] | None:
     """(cell label, line number, line) of the innermost frame that lies in a student's cell."""
-    # Asked of BaseException: a student's class may answer with an error of its own.
-    trace = BaseException.__dict__["__traceback__"].__get__(error)
+    trace = BaseException.__dict__["__traceback__"].__get__(error)  # for the same reason
     frames = [frame for frame in traceback.extract_tb(trace) if frame.filename.startswith(_FILE)]
     if not frames:
         return None

@@ -11,7 +11,8 @@ import torch
 
 from etude.failures import CheckFailure, Difference
 
-TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 4e-2}
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 4e-2,
+             torch.complex128: 1e-9, torch.complex64: 1e-5}
 _FLOOR = 1e-3
 """Expected values all below this are compared as if this large: a gradient of exactly 0 may come out as 1e-17."""
 
@@ -30,8 +31,18 @@ def assert_same(got: Any, expected: Any, where: str = "output", *, tolerance: fl
             raise CheckFailure(f"{where}: expected a dict with the keys {sorted(expected)}, got {describe(got)}.")
         for key, value in expected.items():
             assert_same(got[key], value, f"{where}[{key!r}]", tolerance=tolerance)
-    elif got != expected:
+    elif not _is_value(got, expected, tolerance):
         raise CheckFailure(f"{where}: expected {expected!r}, got {describe(got)}.")
+
+
+def _is_value(got: Any, expected: Any, tolerance: float | None) -> bool:
+    """Whether `got` is the plain value `expected`; floats, too, may be summed in another order."""
+    if isinstance(got, torch.Tensor):
+        return got.numel() == 1 and _is_value(got.item(), expected, tolerance)
+    if not isinstance(expected, float) or not isinstance(got, (int, float)):
+        return got == expected
+    relative = TOLERANCE[torch.float64] if tolerance is None else tolerance
+    return abs(got - expected) <= relative * max(abs(expected), _FLOOR)
 
 
 def assert_tensor(got: Any, expected: torch.Tensor, where: str, *, tolerance: float | None = None) -> None:
@@ -79,9 +90,17 @@ def find_difference(got: torch.Tensor, expected: torch.Tensor, where: str, relat
 def _sentence(difference: Difference) -> str:
     index = difference.first_index or ()
     at = f" at index {index}" if index else ""
-    expected, got = (tensor[index].item() for tensor in (difference.expected, difference.got))
-    text = f"{difference.where} differs{at}: expected {expected:.6g}, got {got:.6g}."
+    expected, got = _told_apart(*(tensor[index].item() for tensor in (difference.expected, difference.got)))
+    text = f"{difference.where} differs{at}: expected {expected}, got {got}."
     return f"{text} {difference.non_finite}".strip()
+
+
+def _told_apart(one: Any, other: Any) -> tuple[str, str]:
+    """Both numbers with as many digits as it takes to see that they differ."""
+    if not isinstance(one, (float, complex)):
+        return str(one), str(other)
+    return next((texts for texts in ((f"{one:.{n}g}", f"{other:.{n}g}") for n in (6, 12)) if texts[0] != texts[1]),
+                (repr(one), repr(other)))
 
 
 def _non_finite(tensor: torch.Tensor) -> str:

@@ -20,7 +20,7 @@ import hypothesis
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-from etude.failures import CheckFailure, StudentStopped
+from etude.failures import CheckFailure, GraderFailed, StudentStopped
 from etude.shrink import smallest
 from etude.strategies import Case
 
@@ -71,8 +71,9 @@ class Outcome:
 class Subject(Protocol):
     """Whoever is being checked.
 
-    Two methods are optional: `wants(exercise)` may leave an exercise out, and `begins(check)` is called before each
-    check and gives what that one receives as `student`.
+    Four methods are optional: `wants(exercise)` may leave an exercise out, `begins(check)` is called before each check
+    and gives what that one receives as `student`, `example()` is called before each of its examples, and
+    `checked(outcome)` after it.
     """
 
     def student(self, exercise: str) -> Any:
@@ -149,6 +150,7 @@ class _Session:
         self._checks: dict[str, Check] = {}
         self._examples: dict[str, list[dict[str, Any]]] = {}
         self._outcome: Outcome | None = None
+        self._example: Callable[[], None] = lambda: None
         self.error: BaseException | None = None
 
     @pytest.fixture
@@ -197,7 +199,11 @@ class _Session:
         fixtures = {name: pyfuncitem.funcargs[name] for name in names}
         started = time.perf_counter()
         check = self._checks[pyfuncitem.nodeid]
-        case, failure, found = self._execute(pyfuncitem, fixtures)
+        try:
+            case, failure, found = self._execute(pyfuncitem, fixtures)
+        except GraderFailed as error:  # before pytest makes a report of it
+            self.error = error
+            return True
         seconds = time.perf_counter() - started
         self._outcome = Outcome(check, failure, case, seconds, _replay(pyfuncitem, fixtures, case), found)
         return True
@@ -215,7 +221,6 @@ class _Session:
             by_exercise.setdefault(self._checks[item.nodeid].exercise, []).append(item)
         for subject in self._subjects:
             wants = getattr(subject, "wants", lambda exercise: True)
-            checked = getattr(subject, "checked", lambda outcome: None)
             for exercise, group in by_exercise.items():
                 if not wants(exercise):
                     continue
@@ -228,10 +233,13 @@ class _Session:
         self._outcome = None
         if hasattr(subject, "begins"):
             self._student = subject.begins(self._checks[item.nodeid])
+        self._example = getattr(subject, "example", lambda: None)
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=following if following is not item else None)
         if self.error is not None:
             raise self.error
         assert self._outcome is not None, f"{item.nodeid} ended without an outcome"
+        if hasattr(subject, "checked"):
+            subject.checked(self._outcome)
         return self._outcome
 
     # ------------------------------------------------------------------------------------------ one check
@@ -240,10 +248,12 @@ class _Session:
                  ) -> tuple[dict, BaseException | None, BaseException | None]:
         """(failing example, its failure, the failure before the example was made smaller)."""
         if not hasattr(item.obj, "hypothesis"):
+            self._example()
             failure = _attempt(item.obj, fixtures)
             return {}, failure, failure
         inner = item.obj.hypothesis.inner_test
         for case in self._cases(item, fixtures):
+            self._example()
             failure = _attempt(inner, {**fixtures, **case})
             if failure is not None:
                 if self._shrink and not isinstance(failure, StudentStopped):
@@ -379,7 +389,9 @@ def _crash_line(report: pytest.CollectReport | pytest.TestReport) -> str:
     text = [line for line in report.longreprtext.splitlines() if line.strip()]
     places = [f"{match[1] or match[3]}:{match[2] or match[4]}" for match in map(_PLACE.search, text) if match]
     own = [place for place in places if report.nodeid.split("::")[0] in place]
-    reason = next((line[2:].strip() for line in reversed(text) if line.startswith("E ")), text[-1] if text else "")
+    told = [line[2:].strip() for line in text if line.startswith("E ")] or text[-1:] or [""]
+    # The last line that begins with a name and a colon: what follows it is the rest of a long message.
+    reason = next((line for line in reversed(told) if re.match(r"[A-Za-z_][\w.]*: ", line)), told[-1])
     return f"{(own or places or [report.nodeid])[-1]}: {reason}"
 
 

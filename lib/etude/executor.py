@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from etude import wire
-from etude.cells import Program, load_program, place_of
+from etude.cells import Program, load_program, place_of, type_name
 from etude.observe import LargestTensor, tensors_in
 from etude.wire import Handle, Seed, WireError
 
@@ -83,13 +83,15 @@ class Executor:
         args, kwargs = self._received(request["args"]), self._received(request["kwargs"])
         state = request.get("state")
         function = self._target(request, state)
-        inputs = list(tensors_in((state["params"] if state else (), args, kwargs)))
+        inputs = list(tensors_in((state["params"] if state else (), request["args"], request["kwargs"])))
         result, largest = self._run(function, args, kwargs, audit=request.get("audit", False))
+        if request.get("keep"):
+            result = self._without_kept(result, *request["keep"])
         reply: dict[str, Any] = {"result": _travelling(result)}
         if largest is not None:
             reply["largest"] = list(largest)
         if request.get("echo"):
-            reply["inputs_after"] = [tensor.detach() for tensor in tensors_in((args, kwargs))]
+            reply["inputs_after"] = [tensor.detach() for tensor in _sent_tensors(request, args, kwargs)]
         if state is not None:
             module = self.objects[request["handle"].id]
             reply["buffers"] = dict(module.named_buffers())
@@ -104,6 +106,13 @@ class Executor:
             with watch:
                 result = function(*args, **kwargs)
             return result, watch.largest
+
+    def _without_kept(self, result: Any, place: int, handle: Handle) -> Any:
+        """The result with None for the part that stays here, under a handle, until it is handed back."""
+        if not isinstance(result, (list, tuple)) or place >= len(result):
+            return result
+        self.objects[handle.id] = result[place]
+        return [None if index == place else part for index, part in enumerate(result)]
 
     def _new(self, request: dict) -> dict:
         instance = self._named(request["name"])(*self._received(request["args"]),
@@ -174,6 +183,13 @@ class Executor:
             self.nodes[node] = inputs, outputs
 
 
+def _sent_tensors(request: dict, args: list, kwargs: dict) -> list[torch.Tensor]:
+    """The tensors of the arguments as they are now, without those of objects that were here before."""
+    pairs = [*zip(args, request["args"], strict=True),
+             *((kwargs[name], sent) for name, sent in request["kwargs"].items())]
+    return list(tensors_in([value for value, sent in pairs if not isinstance(sent, Handle)]))
+
+
 def _with_state(module: torch.nn.Module, method: str, state: dict) -> Callable:
     """`module.method` with the caller's parameters, buffers and mode: the trusted side owns a module's state."""
     module.train(state["training"])
@@ -214,12 +230,12 @@ def _travelling(result: Any) -> Any:
 
 
 def _described(error: BaseException) -> dict:
-    if isinstance(error, _Refused):
+    if issubclass(type(error), _Refused):  # not isinstance, which asks the error itself
         return {"type": error.type_name, "message": str(error), "place": "", "line": ""}
-    if isinstance(error, WireError):
+    if issubclass(type(error), WireError):
         return {"type": "TypeError", "message": f"returned {error}", "place": "", "line": ""}
     place = place_of(error)
-    return {"type": type.__dict__["__name__"].__get__(type(error))[:80], "message": _message(error),
+    return {"type": type_name(error)[:80], "message": _message(error),
             "place": f"{place[0]}, line {place[1]}" if place else "", "line": place[2].strip() if place else ""}
 
 

@@ -40,5 +40,9 @@ class StudentStopped(Exception):
     """The worker that ran the student's code is gone: too slow, out of memory, or it ended itself."""
 
 
+class GraderFailed(BaseException):
+    """The grader itself cannot go on. Not an `Exception`: no check may take it for a failure of the student's."""
+
+
 class MissingName(StudentError, AttributeError):
     """The notebook defines no such function or class. An AttributeError too, so that `hasattr` says False."""

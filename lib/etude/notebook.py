@@ -1,14 +1,26 @@
-"""`check("exercise")` in a notebook: the public checks, on the functions that the kernel holds right now."""
+"""`check`, `hint` and `progress` in a notebook: on the functions that the kernel holds right now.
+
+Importing this module in a kernel does two things beside: it begins to note which cells are run (see `etude.stale`),
+and while the kernel has nothing else to do, it loads what the first check will need.
+"""
 from __future__ import annotations
 
+import asyncio
+import os
 import sys
 import time
-import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from etude.failures import MissingName, StudentError
+from etude.bar import Bar
+from etude.stale import History, notes
+
+BAR_AFTER = 1.0
+"""Seconds that a check may take without a progress bar."""
+_BAR_EVERY = 0.5
+_history = History()
 
 
 def check(*exercises: str) -> Any:
@@ -17,80 +29,148 @@ def check(*exercises: str) -> Any:
     The checks lie beside the notebook, in `<notebook>_checks.py`. Returns a card that the notebook displays. While a
     submission is graded, where no notebook is open, it does nothing.
     """
-    if not _in_notebook():
+    if not in_notebook():
         return None
-    return check_namespace(sys.modules["__main__"].__dict__, exercises, Path.cwd())
-
-
-def check_namespace(namespace: Mapping[str, Any], exercises: tuple[str, ...], folder: Path) -> Any:
-    """The card for the functions in `namespace`, by the check files in `folder`."""
-    from etude.display import Card
-    from etude.engine import CheckFileError, run_checks
-    files = sorted(folder.glob("*_checks.py"))
-    if not files:
-        return Card.message(f"There is no *_checks.py in {folder.name}/: keep the file that came with the notebook "
-                            "next to it.")
-    subject = _Subject(namespace)
-    started = time.perf_counter()
+    from etude import record
+    from etude.checking import UnknownExercise, check_namespace
+    from etude.display import Card, Message
+    from etude.engine import CheckFileError
+    from etude.released import NothingReleased, releases_in
+    _preparation.close()  # the first check does the rest of it
+    folder, notebook = Path.cwd(), notebook_path()
+    bar = _NotebookBar()
     try:
-        run_checks(files, [subject], exercises=exercises or None, seed=0)
+        checked = check_namespace(sys.modules["__main__"].__dict__, releases_in(folder, notebook), exercises, bar)
+    except (NothingReleased, UnknownExercise) as error:
+        return Message(str(error))
     except CheckFileError as error:
-        return Card.message(f"The checks could not be run: {error}")
-    unknown = [name for name in exercises if name not in {outcome.check.exercise for outcome in subject.outcomes}]
-    if unknown:
-        return Card.message(f"No exercise is called {', '.join(unknown)}. Look at the name in the check cell below "
-                            "the exercise.")
-    return Card(subject.outcomes, time.perf_counter() - started)
+        return Message(f"The checks could not be run: {error}. Was the file edited? Get the released one again.")
+    finally:
+        bar.close()
+    record.record_findings(folder, checked.findings)
+    findings = [replace(one, notes=[*one.notes, *notes(notebook, one.exercise, _history.runs)])
+                for one in checked.findings]
+    return Card(findings, checked.seconds)
 
 
-class _Subject:
-    def __init__(self, namespace: Mapping[str, Any]):
-        self._student = NamespaceStudent(namespace)
-        self.outcomes: list[Any] = []
-
-    def student(self, exercise: str) -> NamespaceStudent:
-        return self._student
-
-    def finished(self, exercise: str, outcomes: list[Any]) -> None:
-        self.outcomes += outcomes
-
-
-class NamespaceStudent:
-    """The notebook's own functions as `student`; what they raise is told apart from what the checks raise."""
-
-    def __init__(self, namespace: Mapping[str, Any]):
-        self._namespace = namespace
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        if name not in self._namespace:
-            raise MissingName("MissingName", f"the notebook defines no `{name}`")
-        value = self._namespace[name]
-        return _guarded(value) if callable(value) and not isinstance(value, type) else value
+def hint(exercise: str) -> Any:
+    """The next hint for an exercise: each call gives one more, from the general to the particular."""
+    from etude.display import Message
+    from etude.hints import next_hint
+    from etude.released import NothingReleased, releases_in
+    try:
+        return next_hint(Path.cwd(), releases_in(Path.cwd(), notebook_path()), exercise)
+    except NothingReleased as error:
+        return Message(str(error))
 
 
-def _guarded(function: Callable) -> Callable:
-    def call(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return function(*args, **kwargs)
-        except StudentError:
-            raise
-        except Exception as error:
-            raise _student_error(error) from error
-    call.__name__ = call.__qualname__ = getattr(function, "__name__", "function")
-    return call
+def progress() -> Any:
+    """What is done: the exercises of this unit, and the units of the course that lie beside it."""
+    from etude.display import Message
+    from etude.record import overview
+    from etude.released import NothingReleased, releases_in
+    try:
+        return overview(Path.cwd(), releases_in(Path.cwd()))
+    except NothingReleased as error:
+        return Message(str(error))
 
 
-def _student_error(error: Exception) -> StudentError:
-    """The error with the innermost line that the student wrote: a cell, not a library."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__)
-              if "ipykernel" in frame.filename or frame.filename.startswith("<")]
-    place = f"line {frames[-1].lineno} of {frames[-1].name}" if frames else ""
-    return StudentError(type(error).__name__, str(error)[:500], place, (frames[-1].line or "") if frames else "")
-
-
-def _in_notebook() -> bool:
+def in_notebook() -> bool:
     # Asked of what is loaded already: importing IPython here would cost a worker half a second.
+    return _shell() is not None
+
+
+def _shell() -> Any:
     ipython = sys.modules.get("IPython")
-    return ipython is not None and ipython.get_ipython() is not None
+    return ipython.get_ipython() if ipython is not None else None
+
+
+def notebook_path() -> Path | None:
+    """The notebook's file, where Jupyter or the editor says which one it is."""
+    said = os.environ.get("JPY_SESSION_NAME") or str(getattr(_shell(), "user_ns", {}).get("__vsc_ipynb_file__", ""))
+    path = Path(said) if said else None
+    return path if path is not None and path.suffix == ".ipynb" and path.is_file() else None
+
+
+class _NotebookBar(Bar):
+    """A bar in the cell's output, once a check takes long; at the end one line remains of it."""
+
+    def __init__(self) -> None:
+        self._started = self._shown = time.monotonic()
+        self._handle: Any = None
+
+    def update(self, done: int, total: int, doing: str) -> None:
+        now = time.monotonic()
+        if now - self._started < BAR_AFTER or now - self._shown < _BAR_EVERY:
+            return
+        from IPython.display import display
+
+        from etude.card_html import progress_html
+        self._shown = now
+        text = f"Checking {doing}: {done} of {total} properties"
+        data = {"text/html": progress_html(done, total, doing, now - self._started), "text/plain": text}
+        if self._handle is None:
+            self._handle = display(data, raw=True, display_id=True)
+        else:
+            self._handle.update(data, raw=True)
+
+    def close(self) -> None:
+        if self._handle is not None:
+            seconds = f"Checked in {time.monotonic() - self._started:.1f} s."
+            self._handle.update({"text/plain": seconds}, raw=True)
+            self._handle = None
+
+
+# ---------------------------------------------------------------------------------------------- at import
+
+def _prepare() -> Generator[None, None, None]:
+    """Load, a part at a time, what the first check needs: it takes most of a second, and people read first."""
+    import pytest  # noqa: F401
+    yield
+    import hypothesis  # noqa: F401
+    yield
+    import etude.engine
+    yield
+    import etude.checking
+    import etude.display  # noqa: F401
+    yield
+    import torch
+    x = torch.zeros(1, requires_grad=True)
+    torch.autograd.grad(x * 1, x, torch.ones(1))  # the first backward pass with a cotangent imports sympy
+    yield
+    from etude.checking import check_namespace
+    from etude.released import releases_in
+    releases = releases_in(Path.cwd(), notebook_path())
+    yield
+    # Nothing is defined yet, so this finds nothing out; it compiles the checks, and hypothesis finds its feet.
+    check_namespace({}, releases, list(releases[0].exercises)[:1])
+
+
+_preparation = _prepare()
+
+
+def _between_cells(later: Callable[..., Any]) -> None:
+    try:
+        next(_preparation)
+    except StopIteration:
+        return
+    except Exception:  # what could not be prepared will be said by the check that needs it
+        return
+    later(0.05, _between_cells, later)
+
+
+def _begin() -> None:
+    shell = _shell()
+    if shell is None:
+        return
+    _history.listen(shell)
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    # Not in a thread: two threads that import at once can meet modules half made. A kernel that waits for the next
+    # cell waits in this loop.
+    loop.call_later(0.2, _between_cells, loop.call_later)
+
+
+_begin()

@@ -6,13 +6,14 @@ with the place, the difference and a hint. Those that need no reference can be p
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from types import FunctionType
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from etude.compare import TOLERANCE, assert_same, assert_shape_dtype
-from etude.failures import CheckFailure
+from etude.failures import CheckFailure, StudentError
 from etude.observe import observe, tensors_in
 from etude.strategies import Case
 
@@ -24,7 +25,7 @@ def _call(function: Function, arguments: dict[str, Any]) -> Any:
 
 
 def _leaves(case: Case, arguments: dict[str, Any]) -> list[Tensor]:
-    return [arguments[name].requires_grad_() for name in case.floating()]
+    return [leaf.requires_grad_() for leaf in case.leaves(arguments).values()]
 
 
 def _floating_outputs(result: Any) -> list[Tensor]:
@@ -76,7 +77,7 @@ def assert_equivalent(function: Function, reference: Function, case: Case, *, gr
 def _assert_as_accurate(function: Function, reference: Function, case: Case) -> None:
     def expect() -> list[tuple[Tensor, float]]:
         rounded = case.arguments()
-        exact = {n: v.double() if n in case.floating() else v for n, v in rounded.items()}
+        exact = case.replaced(rounded, {name: leaf.double() for name, leaf in case.leaves(rounded).items()})
         truth = [t.detach() for t in tensors_in(_call(reference, exact))]
         same = [t.detach() for t in tensors_in(_call(reference, rounded))]
         return [(one.to(other.dtype), _twice_error(other, one)) for one, other in zip(truth, same, strict=True)]
@@ -98,13 +99,23 @@ def _twice_error(same_dtype: Tensor, truth: Tensor) -> float:
 
 def _remembered(case: Case, reference: Function, what: str, compute: Callable[[], Any]) -> Any:
     """The reference's part, computed once for a case and shared by all submissions that meet it."""
-    key = (what, getattr(reference, "__qualname__", id(reference)))
+    # Only a function of a module is the same whenever it has the same name; a lambda or a module's instance is not.
+    if not isinstance(reference, FunctionType) or "<" in reference.__qualname__:
+        return compute()
+    key = (what, reference.__qualname__)
     if key not in case.memo:
         case.memo[key] = compute()
     return case.memo[key]
 
 
 # ---------------------------------------------------------------------------------------------- without a reference
+
+def _finite(result: Any) -> Any:
+    """The student's own result, which another is to equal; refused here if nothing can equal it."""
+    if not all(torch.isfinite(tensor).all() for tensor in tensors_in(result)):
+        raise CheckFailure("output is not finite: it contains NaN or inf.")
+    return result
+
 
 def assert_shape(function: Function, case: Case, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
     """U1: the output has this shape, and the dtype of the floating inputs unless another is named. Returns it."""
@@ -117,28 +128,38 @@ def assert_pure(function: Function, case: Case) -> None:
     """U2: the inputs are bit-unchanged after the call, and a second call gives the same bits."""
     arguments = case.arguments()
     before = [tensor.clone() for tensor in tensors_in(list(arguments.values()))]
-    seen = observe(function, *arguments.values())
     names = [name for name, value in arguments.items() for _ in tensors_in(value)]
+    seen = observe(function, *arguments.values())
+    if len(seen.inputs_after) != len(before):
+        raise CheckFailure("the call added something to an argument, or took something away from it.",
+                           hint="`pop`, `update` and `params[...] = ...` change the caller's dict.")
     for name, one, other in zip(names, seen.inputs_after, before, strict=True):
-        if one.shape != other.shape or not torch.equal(one, other):
+        if not _identical(one, other):
             raise CheckFailure(f"the input `{name}` was changed by the call.",
                                hint="Operations that end in _ and assignments like x[...] = y write to the input.")
-    again = _call(function, case.arguments())
-    for one, other in zip(tensors_in(seen.result), tensors_in(again), strict=False):
-        if one.shape != other.shape or not torch.equal(one.detach(), other.detach()):
-            raise CheckFailure("a second call with the same inputs gives another output.",
-                               hint="Does the function keep something between calls?")
+    first, second = list(tensors_in(seen.result)), list(tensors_in(_call(function, case.arguments())))
+    if len(first) != len(second) or not all(map(_identical, first, second)):
+        raise CheckFailure("a second call with the same inputs gives another output.",
+                           hint="Does the function keep something between calls?")
+
+
+def _identical(one: Tensor, other: Tensor) -> bool:
+    """Equal to the bit; NaN equals NaN, as it is another property's business."""
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    return bool(((one == other) | (one != one) & (other != other)).all())
 
 
 def assert_gradient_consistent(function: Function, case: Case, *, step: float = 1e-6) -> None:
     """U4: the gradient agrees with central finite differences of the function's own values, in a random direction."""
     arguments = case.arguments()
     generator = case.generator(2)
-    directions = {name: torch.randn(arguments[name].shape, generator=generator, dtype=torch.float64)
-                  for name in case.floating()}
+    leaves = case.leaves(arguments)
+    directions = {name: torch.randn(leaf.shape, generator=generator, dtype=torch.float64)
+                  for name, leaf in leaves.items()}
 
     def shifted(sign: float) -> list[Tensor]:
-        moved = {n: v + sign * step * directions[n] if n in directions else v for n, v in arguments.items()}
+        moved = case.replaced(arguments, {n: leaf + sign * step * directions[n] for n, leaf in leaves.items()})
         return [o.detach() for o in _floating_outputs(_call(function, moved))]
 
     result, found = gradients(function, case)
@@ -156,7 +177,7 @@ def assert_gradient_consistent(function: Function, case: Case, *, step: float = 
 def assert_batch_independent(function: Function, case: Case, *names: str) -> None:
     """U5: computing the batch at once equals computing each of its elements; `names` are the batched arguments."""
     arguments = case.arguments()
-    whole = _call(function, arguments)
+    whole = _finite(_call(function, arguments))
     for index in range(arguments[names[0]].shape[0]):
         alone = {n: v[index:index + 1] if n in names else v for n, v in arguments.items()}
         for one, other in zip(tensors_in(_call(function, alone)), tensors_in(whole), strict=True):
@@ -168,8 +189,8 @@ def assert_any_layout(function: Function, case: Case) -> None:
     for layout in ("strided", "expanded"):
         laid_out = case.but(layout=layout)
         arguments = laid_out.arguments()
-        plain = {n: v.contiguous() if isinstance(v, Tensor) else v for n, v in arguments.items()}
-        expected = _call(function, plain)
+        plain = case.replaced(arguments, {name: leaf.contiguous() for name, leaf in case.leaves(arguments).items()})
+        expected = _finite(_call(function, plain))
         got = _call(function, arguments)
         for one, other in zip(tensors_in(got), tensors_in(expected), strict=True):
             assert_same(one, other.detach(), f"output for {layout} inputs")
@@ -228,7 +249,7 @@ def assert_detached(*named: tuple[str, Tensor]) -> None:
 def assert_invariant(function: Function, case: Case, change: Callable[[dict[str, Any]], dict[str, Any]],
                      says: str, *, tolerance: float | None = None) -> None:
     """The output does not change when `change` is applied to the arguments; `says` ends "the output changes when"."""
-    expected = _call(function, case.arguments())
+    expected = _finite(_call(function, case.arguments()))
     got = _call(function, change(case.arguments()))
     try:
         for one, other in zip(tensors_in(got), tensors_in(expected), strict=True):
@@ -247,3 +268,14 @@ def assert_no_larger(function: Function, case: Case, elements: int, says: str) -
     if made > elements:
         raise CheckFailure(f"the call creates a tensor of shape {seen.largest}, {made} elements; {says} "
                            f"allows {elements}.")
+
+
+def assert_refuses(function: Function, *args: Any, error: str = "ValueError") -> None:
+    """The call raises this error; the contract says so."""
+    try:
+        function(*args)
+    except StudentError as raised:
+        if raised.type_name == error:
+            return
+        raise CheckFailure(f"expected a {error}, but {raised.type_name} was raised.") from None
+    raise CheckFailure(f"expected a {error}, but the call returned.")

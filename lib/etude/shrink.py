@@ -52,7 +52,7 @@ def _steps(case: Case) -> Iterator[Callable[[Case], list[dict]]]:
 
 def _smaller(low: int, case: Case, symbol: str) -> list[int]:
     size = case.sizes[symbol]
-    return [value for value in dict.fromkeys((low, low + 1, (low + size) // 2)) if low <= value < size]
+    return [value for value in dict.fromkeys((low, low + 1, (low + size) // 2, size - 1)) if low <= value < size]
 
 
 def _changed(case: Case, sizes: dict | None = None, flags: dict | None = None, **fields: object) -> Case:

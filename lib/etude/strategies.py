@@ -4,6 +4,7 @@ Drawing floats element by element produces ties and zeros everywhere, and shrink
 sizes and a seed shrink to a readable `Case(B=1, T=2, seed=0)`. A specification names each argument's dimensions:
 
     SDPA = Cases(q=normal("B H T d"), k=normal("B H S d"), v=normal("B H S e"), keep=mask("B H T S"))
+    RNN = Cases(x=normal("B T I"), params={"w": normal("H I"), "b": normal("H")})     # a dict argument, of tensors
 
     @for_all(case=SDPA)
     def test_…(student, reference, case): ...
@@ -23,6 +24,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 LAYOUTS = ("contiguous", "strided", "expanded")
+_USUAL = (1, 5)
 _DISTINCT = (2, 3, 5, 4, 7, 6, 8, 9, 10, 11)
 Sizes = Mapping[str, Any]
 """Sizes and flags of a case by name, as a builder sees them."""
@@ -69,6 +71,13 @@ def integers(dims: str, low: int | str, high: int | str) -> Argument:
     def make(g: torch.Generator, shape: tuple[int, ...], sizes: Sizes) -> torch.Tensor:
         first, last = (_factor(str(bound), sizes) for bound in (low, high))
         return torch.randint(first, last, shape, generator=g)
+    return Argument(dims, make)
+
+
+def lengths(dims: str, longest: int | str, shortest: int = 1) -> Argument:
+    """int64 lengths in [shortest, longest]: how much of each sequence is real, the rest being padding."""
+    def make(g: torch.Generator, shape: tuple[int, ...], sizes: Sizes) -> torch.Tensor:
+        return torch.randint(shortest, _factor(str(longest), sizes) + 1, shape, generator=g)
     return Argument(dims, make)
 
 
@@ -135,19 +144,50 @@ class Case:
         generator = torch.Generator().manual_seed(self.seed)
         sizes = {**self.sizes, **self.flags}
         built = {}
-        for name, argument in self.spec.arguments.items():
-            built[name] = argument.make(generator, argument.shape(sizes), sizes)
+        for path, argument in self.spec.parts():
+            value = argument.make(generator, argument.shape(sizes), sizes)
             if argument.floating:
-                built[name] = _laid_out((built[name] * self.scale).to(self.dtype), self.layout)
+                value = _laid_out((value * self.scale).to(self.dtype), self.layout)
+            _put(built, path, value)
         return built
 
     def floating(self) -> list[str]:
-        """Names of the arguments that gradients are taken with respect to."""
-        return [name for name, argument in self.spec.arguments.items() if argument.floating]
+        """Names of the arguments that gradients are taken with respect to; inside a dict, `params['w']`."""
+        return [_label(path) for path, argument in self.spec.parts() if argument.floating]
+
+    def named(self) -> dict[str, Any]:
+        """Fresh arguments as a person reads them, what is inside a dict by its full name: `params['w']`."""
+        arguments = self.arguments()
+        return {_label(path): _get(arguments, path) for path, _ in self.spec.parts()}
+
+    def leaves(self, arguments: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+        """The tensors of `arguments` that `floating` names, by these names."""
+        return {_label(path): _get(arguments, path) for path, argument in self.spec.parts() if argument.floating}
+
+    def replaced(self, arguments: Mapping[str, Any], leaves: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+        """`arguments` with other tensors in the places that `floating` names."""
+        built: dict[str, Any] = {}
+        for path, _ in self.spec.parts():
+            _put(built, path, leaves.get(_label(path), _get(arguments, path)))
+        return built
 
     def generator(self, salt: int = 1) -> torch.Generator:
         """A generator for what a check draws itself (cotangents, directions), apart from the arguments'."""
         return torch.Generator().manual_seed((self.seed + 1) * 1_000_003 + salt)
+
+
+def _label(path: tuple[str, ...]) -> str:
+    return path[0] + "".join(f"[{key!r}]" for key in path[1:])
+
+
+def _get(tree: Any, path: tuple[str, ...]) -> Any:
+    return _get(tree[path[0]], path[1:]) if path else tree
+
+
+def _put(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+    for key in path[:-1]:
+        tree = tree.setdefault(key, {})
+    tree[path[-1]] = value
 
 
 def _laid_out(tensor: torch.Tensor, layout: str) -> torch.Tensor:
@@ -169,8 +209,10 @@ class Cases:
                  flags: Mapping[str, Sequence[Any]] | None = None,
                  derived: Mapping[str, Callable[[Sizes], int]] | None = None,
                  legal: Callable[[Sizes], bool] | None = None, also: Sequence[Mapping[str, int]] = (),
-                 **arguments: Argument):
-        """`sizes`: symbol -> (smallest, largest usual[, beyond any block]), default (1, 5).
+                 **arguments: Argument | Mapping[str, Argument]):
+        """An argument that is a mapping is passed as a dict: weights by name, a module's state.
+
+        `sizes`: symbol -> (smallest, largest usual[, beyond any block]), default (1, 5).
 
         `flags`: name -> values. `derived`: symbol -> its value from the others. `legal`: False excludes a draw.
         `also`: sizes of further corners, where a mistake shows that the usual ones may miss.
@@ -180,16 +222,25 @@ class Cases:
         self.derived = dict(derived or {})
         self.legal = legal or (lambda _: True)
         self.also = [dict(sizes) for sizes in also]
-        named = dict(sizes or {})
-        for argument in arguments.values():
+        self._bounded = dict(sizes or {})
+        named = dict(self._bounded)
+        for _, argument in self.parts():
             for symbol in argument.symbols():
                 if symbol not in self.derived and symbol not in self.flags:
-                    named.setdefault(symbol, (1, 5))
+                    named.setdefault(symbol, _USUAL)
         self.sizes = {symbol: tuple(bounds) for symbol, bounds in named.items()}
 
-    def but(self, **changes: Argument) -> Cases:
+    def parts(self) -> Iterator[tuple[tuple[str, ...], Argument]]:
+        """(path, argument) in the order of the specification; in a dict argument each entry is a part."""
+        for name, argument in self.arguments.items():
+            if isinstance(argument, Argument):
+                yield (name,), argument
+            else:
+                yield from (((name, key), part) for key, part in argument.items())
+
+    def but(self, **changes: Argument | Mapping[str, Argument]) -> Cases:
         """The same specification with some arguments replaced or added."""
-        return Cases(sizes=self.sizes, flags=self.flags, derived=self.derived, legal=self.legal, also=self.also,
+        return Cases(sizes=self._bounded, flags=self.flags, derived=self.derived, legal=self.legal, also=self.also,
                      **{**self.arguments, **changes})
 
     def case(self, sizes: Mapping[str, int], flags: Mapping[str, Any] | None = None, **fields: Any) -> Case:
@@ -234,12 +285,11 @@ class Cases:
 
     def _distinct(self) -> dict[str, int]:
         """Pairwise different sizes where the bounds allow it: code that mixes up two axes must not get away."""
-        taken: set[int] = set()
-        sizes = {}
+        sizes: dict[str, int] = {}
         for symbol, bounds in self.sizes.items():
-            fitting = [n for n in _DISTINCT if bounds[0] <= n <= max(bounds) and n not in taken]
+            most = max(bounds) if symbol in self._bounded else max(_DISTINCT)
+            fitting = [n for n in _DISTINCT if bounds[0] <= n <= most and n not in sizes.values()]
             sizes[symbol] = fitting[0] if fitting else bounds[1]
-            taken.add(sizes[symbol])
         return sizes
 
 

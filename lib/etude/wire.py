@@ -7,6 +7,7 @@ with its bound before memory is taken, because the sender may be hostile.
 """
 from __future__ import annotations
 
+import math
 import os
 import struct
 from dataclasses import dataclass
@@ -162,6 +163,7 @@ class _Reader:
         self.size = len(self.data)
         self.at = 0
         self.items = 0
+        self.expanded = 0
 
     def skip(self, count: int) -> int:
         """Step over `count` bytes and return where they start; raises `WireError` when there are not so many."""
@@ -230,6 +232,10 @@ class _Reader:
         span = _span(shape, stride if flags & 1 else None)
         if length != span * _ITEMSIZE[code]:
             raise WireError("a tensor's length is not its shape times its item size")
+        if flags & 1:
+            self.expanded += math.prod(shape) * _ITEMSIZE[code]
+            if self.expanded > MAX_EXPANDED:
+                raise WireError("an expanded tensor too large to be used")
         start = self.skip(length)
         dtype = DTYPES[code]
         if not length:
@@ -247,15 +253,15 @@ class _Reader:
 
 def _span(shape: tuple[int, ...], stride: tuple[int, ...] | None) -> int:
     """How many elements of memory a tensor covers; Python's integers do not overflow, so the product is the truth."""
-    numel = 1
+    numel = extent = 1
     for dim in shape:
-        if not 0 <= dim <= MAX_DIM:
+        numel, extent = numel * dim, extent * max(dim, 1)
+        if not 0 <= dim <= MAX_DIM or extent > MAX_DIM:  # a 0 must not hide a product that overflows in torch
             raise WireError("a tensor dimension out of range")
-        numel *= dim
+    if any(not 0 <= step <= MAX_DIM for step in stride or ()):
+        raise WireError("a tensor stride out of range")
     if stride is None or not numel:
         return numel
-    if any(not 0 <= step <= MAX_DIM for step in stride):
-        raise WireError("a tensor stride out of range")
     return 1 + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
 
 
@@ -273,7 +279,7 @@ _READERS = {
     ord("d"): _Reader.mapping,
     ord("y"): lambda reader, depth: DTYPES[reader.dtype()],
     ord("h"): lambda reader, depth: Handle(reader.integer(depth)),
-    ord("g"): lambda reader, depth: Seed(reader.integer(depth)),
+    ord("g"): lambda reader, depth: Seed(reader.integer(depth) % (1 << 64)),
     ord("x"): _Reader.tensor,
 }
 

@@ -13,7 +13,8 @@
 #
 # You will build the mechanism in seven steps, each independent of the others. The cell below an exercise checks
 # your function and shows the smallest example on which it fails; the pictures after it are drawn by your own
-# code.
+# code. In a cell of your own, `hint("sdpa_masked")` gives a hint, then one more each time, and `progress()`
+# shows what is done.
 #
 # | exercise | | minutes | what it adds |
 # |---|---|--:|---|
@@ -45,7 +46,7 @@ import math
 import torch
 from torch import Tensor
 
-from etude import check
+from etude import check, hint, progress
 
 # %% [markdown]
 # The picture shows the whole mechanism: on the left one head, on the right how several heads share the work.
@@ -53,38 +54,15 @@ from etude import check
 # %%
 import matplotlib.pyplot as plt
 
-plt.rcParams.update(dict.fromkeys(["figure.facecolor", "axes.facecolor", "savefig.facecolor"], "white"))
-plt.rcParams.update(dict.fromkeys(["text.color", "axes.labelcolor", "xtick.color", "ytick.color"], "black"))
-INK, BLUE, ORANGE, GREY = "#222222", "#cfe3f5", "#fbe0bd", "#ececec"
+from etude.plots import BLUE, GREY, INK, ORANGE, draw_graph, light, show_maps
 
-
-def draw_graph(ax, title, boxes, arrows, notes):
-    """Boxes `name: (x, y, text, colour)`, arrows `from: [to, ...]` upwards, and notes `name: text` beside a box."""
-    width, height = 1.7, 0.6
-    for x, y, text, colour in boxes.values():
-        ax.add_patch(plt.Rectangle((x - width / 2, y - height / 2), width, height, facecolor=colour, edgecolor=INK))
-        ax.text(x, y, text, ha="center", va="center")
-    for start, end in ((start, end) for start, ends in arrows.items() for end in ends):
-        tail, head = boxes[start][:2], boxes[end][:2]
-        ax.annotate("", (head[0], head[1] - height / 2), (tail[0], tail[1] + height / 2),
-                    arrowprops={"arrowstyle": "-|>", "color": INK, "shrinkA": 0, "shrinkB": 1})
-    for name, text in notes.items():
-        x, y = boxes[name][:2]
-        place = {"xy": (x + 0.95, y), "va": "center"} if y else {"xy": (x, -0.55), "ha": "center", "va": "center"}
-        ax.annotate(text, color="#555555", fontsize=9, **place)
-    ax.set_title(title)
-    ax.autoscale_view()
-    ax.margins(0.05)
-    ax.set_aspect("equal")
-    ax.axis("off")
-
-
+light()
 fig, axes = plt.subplots(1, 2, figsize=(11, 6), layout="constrained")
 draw_graph(axes[0], "one head: scaled dot-product attention", {
-    "q": (0, 0, "queries $Q$", BLUE), "k": (2.2, 0, "keys $K$", BLUE), "v": (4.4, 0, "values $V$", BLUE),
-    "scores": (1.1, 1.3, r"$QK^\top / \sqrt{d}$", ORANGE), "mask": (1.1, 2.6, "mask", ORANGE),
-    "softmax": (1.1, 3.9, "softmax", ORANGE), "mix": (2.75, 5.2, r"weights $\cdot\,V$", ORANGE),
-    "out": (2.75, 6.5, "output", BLUE),
+    "q": (0, 0, "queries $Q$", BLUE), "k": (2.6, 0, "keys $K$", BLUE), "v": (5.2, 0, "values $V$", BLUE),
+    "scores": (1.3, 1.3, r"$QK^\top / \sqrt{d}$", ORANGE), "mask": (1.3, 2.6, "mask", ORANGE),
+    "softmax": (1.3, 3.9, "softmax", ORANGE), "mix": (3.25, 5.2, r"weights $\cdot\,V$", ORANGE),
+    "out": (3.25, 6.5, "output", BLUE),
 }, {"q": ["scores"], "k": ["scores"], "scores": ["mask"], "mask": ["softmax"], "softmax": ["mix"], "v": ["mix"],
     "mix": ["out"]},
     {"q": "$(T, d)$", "k": "$(S, d)$", "v": "$(S, e)$", "scores": "$(T, S)$", "softmax": "rows sum\nto 1",
@@ -124,6 +102,14 @@ plt.show()
 # reads $0/0$; **we define it as 0**. The usual trick, $z_{ts} = -\infty$ where $M_{ts}$ is false, gives NaN
 # there, and a NaN survives multiplication by zero: look at the gradients too.
 
+# %% [markdown] hints="sdpa_masked"
+# 1. Which axis of the scores belongs to the keys? The softmax runs along that one, and the scale comes from
+#    the width of the vectors that were multiplied.
+# 2. Let the mask act *before* the softmax: a masked key must not take part in the denominator. A very
+#    negative finite number does that as well as minus infinity, and is never NaN.
+# 3. Then look at a row in which nothing is kept. All its scores are equal, so what does the softmax give
+#    there, and what does Eq. (2) ask for? The mask can act a second time, on the weights.
+
 # %% exercise="sdpa_masked"
 def sdpa(q: Tensor, k: Tensor, v: Tensor, keep: Tensor) -> Tensor:
     """Masked scaled dot-product attention: Vaswani et al. (2017), Eq. 1, with the weights of our Eq. (2).
@@ -150,18 +136,6 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor, keep: Tensor) -> Tensor:
 # most rows have collapsed onto one key.
 
 # %%
-def show_maps(maps, titles, xlabel="key", ylabel="query", cmap="viridis", **kwargs):
-    """Matrices side by side, all on the scale from 0 to 1."""
-    fig, axes = plt.subplots(1, len(maps), figsize=(3 * len(maps), 3.2), squeeze=False, layout="constrained")
-    for ax, matrix, title in zip(axes[0], maps, titles, strict=True):
-        image = ax.imshow(matrix.detach(), cmap=cmap, vmin=0, vmax=1, interpolation="nearest", **kwargs)
-        ax.set(title=title, xlabel=xlabel)
-        ax.locator_params(integer=True, nbins=6)
-    axes[0, 0].set_ylabel(ylabel)
-    fig.colorbar(image, ax=axes[0, -1], fraction=0.046)
-    plt.show()
-
-
 generator = torch.Generator().manual_seed(0)
 T, d = 16, 32
 q, k = torch.randn(2, 1, 1, T, d, generator=generator)
@@ -174,7 +148,7 @@ show_maps([sdpa(q, k, one_hot_values, everything)[0, 0],
            sdpa(q, k, one_hot_values, everything.tril())[0, 0],
            sdpa(q, k, one_hot_values, padding)[0, 0],
            sdpa(q * math.sqrt(d), k, one_hot_values, everything)[0, 0]],
-          ["no mask", "causal", "padding", r"without $1/\sqrt{d}$"])
+          ["no mask", "causal", "padding", r"without $1/\sqrt{d}$"], xlabel="key", ylabel="query")
 
 # %% [markdown]
 # ## 2. Cross-attention with several heads  ★★ · 40 minutes
@@ -197,6 +171,15 @@ show_maps([sdpa(q, k, one_hot_values, everything)[0, 0],
 #
 # *Watch for* the width in the scale (it is the width of *one head*), the axis that the padding mask belongs
 # to, and code that only works when $T = S$ or $C = C_c$.
+
+# %% [markdown] hints="cross_attention"
+# 1. Write down the shape after every step: projections, heads in an axis of their own, scores, weights, heads
+#    merged. Queries have the length of `x`, keys and values that of `ctx`.
+# 2. The padding mask is (B, S) and belongs to the keys. Which axes of size 1 make it fit scores of shape (B,
+#    H, T, S)?
+# 3. With `wq` as (out, in), `x @ wq.T` has the heads side by side in its last axis; split that axis, not the
+#    sequence. The scale uses the width of *one* head.
+# 4. A row in which no key is kept is treated as in the first exercise.
 
 # %% exercise="cross_attention"
 def cross_attention(x: Tensor, ctx: Tensor, ctx_keep: Tensor,
@@ -305,6 +288,14 @@ show_maps([head[:, :S] for head in reads[0].chunk(heads, dim=-1)], [f"head {i}" 
 #
 # *Watch for* the order: heads 0, 1, 2, 3 with two groups read groups 0, 0, 1, 1, not 0, 1, 0, 1.
 
+# %% [markdown] hints="grouped_heads"
+# 1. Think of the last axis as a book of H chapters of D pages each. Splitting it is one step; bringing the
+#    heads before the positions is another.
+# 2. Try `x = torch.arange(12.).reshape(1, 2, 6)` with two heads, and read off which numbers each head gets.
+# 3. For grouped queries, H/G neighbouring heads share one group. Is it each group that is repeated, or the
+#    whole list of groups?
+# 4. The `ValueError`s are part of the contract: test for a remainder before you reshape.
+
 # %% exercise="grouped_heads"
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """(B, T, H*D) float -> (B, H, T, D) float: head i gets channels i*D:(i+1)*D, for `heads` = H >= 1.
@@ -379,6 +370,13 @@ print("merging undoes splitting:", torch.equal(merge_heads(split_heads(x, 4)), x
 # *Watch for* the weights that you return: they are the masked ones, exactly 0 at padding, and gradients flow
 # through both outputs.
 
+# %% [markdown] hints="additive_attention"
+# 1. The hidden layer needs every key together with its query: (B, A) and (B, S, A). Which axis is missing
+#    from the first?
+# 2. `v` turns the hidden layer into one score per key. From there on it is the masked softmax of the first
+#    exercise.
+# 3. Return the weights that you have used for the context, after masking: both outputs carry gradients.
+
 # %% exercise="additive_attention"
 def bahdanau(query: Tensor, keys: Tensor, keep: Tensor, W: Tensor, U: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """Additive attention: Bahdanau et al. (2015), Eqs. 5-6 with the alignment model of App. A.1.2; our Eq. (5).
@@ -441,6 +439,11 @@ plt.show()
 # alone; for $w \ge T$, where the band is all of the past; and for the first positions, which have fewer than
 # $w$ keys. Forming all $T \times T$ scores is allowed here.
 
+# %% [markdown] hints="sliding_window_attention"
+# 1. Compare positions: with one column of t and one row of j, both conditions of Eq. (6) are elementwise.
+# 2. Count on a small case: for w = 2, query 3 reads the keys 2 and 3. Does your band?
+# 3. Every query reads itself, so no row is empty, and minus infinity is safe here.
+
 # %% exercise="sliding_window_attention"
 def window_attn(q: Tensor, k: Tensor, v: Tensor, w: int) -> Tensor:
     """Causal sliding-window attention: Beltagy et al. (2020), §3.1, looking back only; our Eq. (6).
@@ -501,6 +504,16 @@ show_maps([window_attn(x, x, torch.eye(T, dtype=x.dtype)[None], w)[0]] + [depend
 # *Watch for* the softmax: it runs over all kept blocks of a row at once, not within each block. A row of the
 # layout may be empty, and the last block may be short: positions beyond $T$ do not exist and must not receive
 # weight.
+
+# %% [markdown] hints="block_sparse_attention"
+# 1. Begin with dense attention under the expanded mask: it is wrong only in memory, and tells you what to
+#    compare with.
+# 2. Go through the rows of blocks. For one row, collect the positions of its kept blocks, take those keys and
+#    values, and attend with a single softmax.
+# 3. The last block may be short: cut what you have expanded to T positions. A row that keeps nothing gives
+#    matrices with no columns; what is their product?
+# 4. For the layout, start from the window and switch on the global rows, the global columns and the random
+#    blocks, one after the other.
 
 # %% exercise="block_sparse_attention"
 def block_sparse(q: Tensor, k: Tensor, v: Tensor, layout: Tensor, block: int) -> Tensor:
@@ -613,6 +626,14 @@ print(f"kept: {parts[-1].float().mean():.0%} of all pairs of blocks")
 # *Watch for* equal scores (they share equally), for several leading axes, and for the state: two forward
 # passes may come before the first backward pass, so what is saved must be saved in `ctx`. Shifting all scores
 # of a row does not change the result; subtracting the largest first keeps digits when scores are large.
+
+# %% [markdown] hints="sparsemax"
+# 1. Sort in descending order and form the cumulative sums: then Eq. (9) is one comparison for each j.
+# 2. k counts how often the condition holds; tau needs the cumulative sum *at* k, so mind that positions are
+#    counted from 0.
+# 3. Subtract the largest score first: the result is the same, and large scores keep their digits.
+# 4. The backward pass needs the support and nothing else. On it, subtract the mean of the incoming gradient
+#    over the support; off it, the gradient is zero.
 
 # %% exercise="sparsemax"
 class Sparsemax(torch.autograd.Function):

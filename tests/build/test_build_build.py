@@ -15,6 +15,7 @@ from autograder.course import load_course
 from autograder.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
+RELEASED = ["tiny.ipynb", "tiny_checks.py", "tiny_etude.json"]
 
 
 def files(tiny):
@@ -26,8 +27,8 @@ def kinds(changes):
 
 
 def test_the_first_build_writes_everything_and_the_second_nothing(tiny):
-    assert kinds(build(tiny.course)) == {"tiny.ipynb": "missing", "tiny_checks.py": "missing"}
-    assert list(files(tiny)) == ["tiny.ipynb", "tiny_checks.py"]
+    assert kinds(build(tiny.course)) == dict.fromkeys(RELEASED, "missing")
+    assert list(files(tiny)) == RELEASED
     assert build(tiny.course) == [] and build(tiny.course, check=True) == []
 
 
@@ -45,7 +46,7 @@ def test_a_build_elsewhere_gives_the_same_bytes(tiny, tmp_path_factory):
 
 
 def test_checking_writes_nothing_and_says_what_is_out_of_date(tiny):
-    assert kinds(build(tiny.course, check=True)) == {"tiny.ipynb": "missing", "tiny_checks.py": "missing"}
+    assert kinds(build(tiny.course, check=True)) == dict.fromkeys(RELEASED, "missing")
     assert not (tiny.root / "assignments").exists()
     build(tiny.course)
     before = files(tiny)
@@ -94,7 +95,7 @@ def test_a_missing_checks_file_is_told(tiny):
 
 def test_variants_may_be_missing(tiny):
     tiny.path("variants").unlink()
-    assert len(build(tiny.course)) == 2
+    assert len(build(tiny.course)) == len(RELEASED)
 
 
 # ---------------------------------------------------------------------------------------------------- the leak guard
@@ -161,7 +162,7 @@ def test_units_are_guarded_against_each_other(tiny):
     (tiny.root / "course.yml").write_text(course + units)
     long = "    long = values.unsqueeze(0).expand(7, *values.shape).contiguous()\n"
     tiny.edit("solution", "    weight = torch.full", long + "    weight = torch.full")
-    assert len(build(tiny.course)) == 4
+    assert len(build(tiny.course)) == 2 * len(RELEASED)
     checks = second / "second_checks.py"
     checks.write_text(checks.read_text() + "    values = 1\n    weight = torch.full_like(values, 2.0)\n")
     build(tiny.course)

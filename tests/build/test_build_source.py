@@ -88,7 +88,7 @@ BROKEN = {
     "unquoted": ('exercise="double"', "exercise=double", 0, "is not understood"),
     "misspelt": ('exercise="double"', 'excercise="double"', 0, "is not understood; a code cell may carry"),
     "bare word": ('role="setup"', "setup", 0, "`# %% setup` is not understood"),
-    "option on text": ("[markdown]", '[markdown] role="setup"', 0, "a markdown cell nothing"),
+    "option on text": ("[markdown]", '[markdown] role="setup"', 0, 'a markdown cell hints="<id>"'),
     "raw": ("[markdown]", "[raw]", 0, "a cell is code or markdown, not raw"),
     "form feed": ("SIZE = 3", "SIZE = '\x0c'", None, "jupytext splits the script otherwise here"),
     "before the first": ("# %% [markdown]", "import os\n# %% [markdown]", 0, "put nothing before the first"),

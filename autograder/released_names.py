@@ -1,0 +1,24 @@
+"""What the released fingerprints make of every variant: the students' side of the grader's proof."""
+from __future__ import annotations
+
+from autograder.build.build import fingerprints_path
+from autograder.grading.material import Material
+from etude.cells import load_program
+from etude.fingerprints import diagnose
+from etude.released import read_json
+
+
+def released_names(material: Material, exercise: str) -> tuple[int, list[str]]:
+    """(how many mistakes are named in the notebook, what is wrong: a mistake misnamed, a right program named)."""
+    released = read_json(fingerprints_path(material.unit))
+    named, wrong = 0, []
+    for variant in [None, *(one for one in material.variants if one.exercise == exercise)]:
+        program = material.variant_program(variant) if variant else material.reference_program
+        found = diagnose(exercise, released, load_program(program).namespace)
+        if found is None:
+            continue
+        name = variant.id if variant else "the reference"
+        if variant is None or variant.kind != "mistake" or found.title != variant.title:
+            wrong.append(f"in the notebook {name} is named \"{found.title}\"")
+        named += 1
+    return named, wrong

@@ -1,0 +1,186 @@
+"""The outcome of a check -> what the card says about it. What a tensor looks like on a card is decided here."""
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from etude.engine import Outcome, failure_text
+from etude.failures import CheckFailure, Difference, MissingName, StudentError, StudentStopped
+from etude.findings import Failure, Grid, Heat, Property
+from etude.strategies import Case
+from etude.traces import shape_of, student_frames
+
+MAX_ROWS, MAX_COLUMNS = 8, 6
+"""Matrices up to this size are printed, side by side."""
+MAX_HEAT = 20
+"""Rows and columns of a heat map."""
+MAX_INPUT = 24
+"""Elements of an argument that is printed in full."""
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
+
+
+def property_of(outcome: Outcome, namespace: Mapping[str, Any], printed: Callable[[Outcome], str]) -> Property:
+    """The property that a check stands for. `printed` runs the example once more and says what it printed."""
+    failure = None
+    if outcome.failure is not None:
+        failure = _failure(outcome, outcome.failure, namespace, "" if is_todo(outcome) else printed(outcome))
+    return Property(outcome.check.name, outcome.check.title, failure)
+
+
+def is_todo(outcome: Outcome) -> bool:
+    """Whether the check met the skeleton's TODO."""
+    return isinstance(outcome.failure, StudentError) and outcome.failure.type_name == "NotImplementedError"
+
+
+def why_not_run(outcomes: Sequence[Outcome]) -> str:
+    """Why none of an exercise's checks could run anything of it, if that is so."""
+    failures = [outcome.failure for outcome in outcomes]
+    if all(map(is_todo, outcomes)):
+        return "not started: the TODO is still there"
+    if isinstance(failures[0], MissingName) and all(isinstance(failure, MissingName) for failure in failures):
+        return f"not run: {failures[0].message}"
+    return ""
+
+
+def can_be_diagnosed(outcome: Outcome) -> bool:
+    """A mistake has a name only where the code ran and was wrong; what is missing or was stopped speaks for itself."""
+    stopped = isinstance(outcome.failure, (StudentStopped, MissingName))
+    return outcome.failure is not None and not stopped and not is_todo(outcome)
+
+
+def _failure(outcome: Outcome, error: BaseException, namespace: Mapping[str, Any], printed: str) -> Failure:
+    what, hint = _what(error, namespace)
+    trace = []
+    if not isinstance(error, CheckFailure):
+        for frame in student_frames(error, namespace):
+            trace += [frame.place, f"    {frame.line}"] if frame.line else [frame.place]
+            trace += [f"    {text}" for text in frame.tensors]
+    stopped = isinstance(error, StudentStopped)
+    if isinstance(error, MissingName) or stopped and not trace:  # nothing was run: the example says nothing
+        return Failure(what[:1].upper() + what[1:], hint=hint)
+    difference = getattr(error, "difference", None)
+    return Failure(what=_ADDRESS.sub("0x…", what), detail=_detail(difference), example=_example(outcome.case),
+                   inputs=_inputs(outcome.case), grids=_grids(difference), heat=_heat(outcome), trace=trace,
+                   printed=printed, hint=hint, smallest=not stopped)
+
+
+def _what(error: BaseException, namespace: Mapping[str, Any]) -> tuple[str, str]:
+    if isinstance(error, (CheckFailure, StudentError, StudentStopped)):
+        what, hint = failure_text(error)
+        if isinstance(error, StudentStopped) and "took longer" in str(error):
+            hint = "Is there a loop that does not end? The line above is where it was when it was interrupted."
+        return (what[:-1] if what.endswith("..") else what), hint
+    if student_frames(error, namespace):  # raised in the student's code, but not by a call: in a backward pass
+        return failure_text(StudentError(type(error).__name__, str(error)[:500]))
+    return failure_text(error)
+
+
+# ---------------------------------------------------------------------------------------------- the example
+
+def arguments_of(outcome: Outcome) -> dict[str, Any]:
+    """The arguments of the failing example by name."""
+    found: dict[str, Any] = {}
+    for name, value in outcome.case.items():
+        found |= value.arguments() if isinstance(value, Case) else {name: value}
+    return found
+
+
+def _example(case: dict[str, Any]) -> str:
+    return ", ".join(repr(value).removeprefix("Case(").removesuffix(")") if isinstance(value, Case)
+                     else f"{name}={value!r}" for name, value in case.items())
+
+
+def _inputs(case: dict[str, Any]) -> list[str]:
+    lines = []
+    for value in case.values():
+        for name, argument in (value.named() if isinstance(value, Case) else {}).items():
+            if isinstance(argument, torch.Tensor):
+                values = f" = {_nested(argument.detach())}" if argument.numel() <= MAX_INPUT else ""
+                lines.append(f"{name}: {shape_of(argument)}{values}")
+            else:
+                lines.append(f"{name} = {argument!r}"[:200])
+    return lines
+
+
+def _nested(tensor: torch.Tensor) -> str:
+    if tensor.ndim == 0:
+        return _number(tensor.item())
+    return "[" + ", ".join(_nested(row) for row in tensor) + "]"
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+# ---------------------------------------------------------------------------------------------- the difference
+
+def _detail(difference: Difference | None) -> str:
+    if difference is None or difference.expected is None or difference.wrong_elements is None:
+        return ""
+    total = difference.expected.numel()
+    if total == 1:  # the sentence before has said it
+        return ""
+    text = f"{difference.wrong_elements} of {total} values differ"
+    text += "s" * (difference.wrong_elements == 1)
+    if difference.largest_error and difference.expected.dtype is not torch.bool:
+        text += f"; the largest error is {difference.largest_error:.3g}"
+    if difference.tolerance and math.isfinite(difference.tolerance):
+        text += f" (allowed: {difference.tolerance:.1g})"
+    return text + "."
+
+
+def _pair(difference: Difference | None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, str] | None:
+    """(expected, got, where they differ, which slice it is): the two last axes around the first difference."""
+    if difference is None or difference.expected is None or difference.got is None or difference.first_index is None:
+        return None
+    expected, got, index = difference.expected.detach(), difference.got.detach(), difference.first_index
+    lead = index[:-2] if expected.ndim > 2 else ()
+    expected, got = expected[lead], got[lead]
+    wrong = ~((got - expected).abs() <= difference.tolerance) if expected.is_floating_point() else got != expected
+    at = f"[{', '.join(map(str, lead))}, :, :]" if lead else ""
+    shape = (1, expected.numel()) if expected.ndim < 2 else expected.shape
+    return expected.reshape(shape), got.reshape(shape), wrong.reshape(shape), f"{difference.where}{at}"
+
+
+def _grids(difference: Difference | None) -> list[Grid]:
+    pair = _pair(difference)
+    if pair is None or pair[0].numel() < 2 or pair[0].shape[0] > MAX_ROWS or pair[0].shape[1] > MAX_COLUMNS:
+        return []
+    expected, got, wrong, name = pair
+    marked = frozenset((int(i), int(j)) for i, j in wrong.nonzero().tolist())
+    return [Grid(f"{name}, expected", _rows(expected)), Grid(f"{name}, yours", _rows(got), marked)]
+
+
+def _rows(matrix: torch.Tensor) -> list[list[str]]:
+    return [[_number(value) for value in row] for row in matrix.tolist()]
+
+
+def _heat(outcome: Outcome) -> Heat | None:
+    """Of the example that failed first: it is larger than the smallest one, so a pattern shows, if there is one."""
+    smallest, first = (getattr(error, "difference", None) for error in (outcome.failure, outcome.found))
+    pair = _pair(first if smallest is not None and first is not None and first.where == smallest.where else smallest)
+    if pair is None or min(pair[0].shape) < 2 or bool(pair[2].all()):
+        return None
+    expected, got, wrong, name = pair
+    size = " × ".join(map(str, expected.shape))
+    cut = f", of which the first {MAX_HEAT} each" if max(expected.shape) > MAX_HEAT else ""
+    wrong, expected, got = (tensor[:MAX_HEAT, :MAX_HEAT] for tensor in (wrong, expected, got))
+    if not wrong.any():
+        return None
+    errors = (got.double() - expected.double()).abs()
+    largest = float(errors[torch.isfinite(errors)].max()) if bool(torch.isfinite(errors).any()) else 0.0
+    levels = [[_level(bool(w), float(e), largest) for w, e in zip(*pairs, strict=True)]
+              for pairs in zip(wrong.tolist(), errors.tolist(), strict=True)]
+    return Heat(levels, name, f"{size}{cut}, on a larger example")
+
+
+def _level(wrong: bool, error: float, largest: float) -> int:
+    if not wrong:
+        return 0
+    if not math.isfinite(error):
+        return 4
+    return 3 if error > largest / 3 else 2 if error > largest / 30 else 1

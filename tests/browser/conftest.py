@@ -1,0 +1,67 @@
+"""One JupyterLab and one chromium for all browser tests; where there is no chromium they are skipped, loudly."""
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from lab import ARGUMENTS, CHROMIUM, ROOT, Notebook, lab_server
+
+MISSING = ("THE BROWSER TESTS DID NOT RUN: there is no /usr/bin/chromium; "
+           "apt-get install -y --no-install-recommends chromium")
+CALL_SECONDS = 2
+"""A course with little patience."""
+CLOSING = ["hint('sdpa_masked')", "progress()", "check()"]
+"""Cells that a student adds at the end."""
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    if not CHROMIUM.exists():
+        pytest.skip(MISSING)
+    from playwright.sync_api import sync_playwright
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def unit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as a student has it: the released unit, with three cells of their own at the end."""
+    folder = tmp_path_factory.mktemp("student")
+    for path in (ROOT / "assignments" / "attention").iterdir():
+        if path.is_file() and not path.name.startswith("."):
+            shutil.copy(path, folder)
+    facts = json.loads((folder / "attention_etude.json").read_text(encoding="utf-8"))
+    facts["limits"]["call_seconds"] = CALL_SECONDS
+    (folder / "attention_etude.json").write_text(json.dumps(facts), encoding="utf-8")
+    notebook = folder / "attention.ipynb"
+    value = json.loads(notebook.read_text(encoding="utf-8"))
+    value["cells"] += [{"cell_type": "code", "id": f"own-{i}", "metadata": {}, "source": source, "outputs": [],
+                        "execution_count": None} for i, source in enumerate(CLOSING)]
+    notebook.write_text(json.dumps(value), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def notebook(chromium: Any, unit: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notebook]:
+    with lab_server(unit, tmp_path_factory.mktemp("private")) as address:
+        page = chromium.new_page(viewport={"width": 1200, "height": 1000})
+        opened = Notebook(page, unit / "attention.ipynb")
+        opened.open(address)
+        yield opened
+        page.close()
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if any(MISSING in str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])):
+        terminalreporter.section("browser", red=True, bold=True)
+        terminalreporter.line(MISSING, red=True, bold=True)

@@ -1,0 +1,40 @@
+"""One warm zygote for all tests that run a program in a sealed worker, and hypothesis without clock or dice."""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("tests", deadline=None, derandomize=True, database=None)
+settings.load_profile("tests")
+
+
+@pytest.fixture(scope="session")
+def zygote() -> Iterator[Any]:
+    """Starts when first asked for; workers that are forked from it know nothing of each other."""
+    from autograder.sandbox.client import Zygote
+    with Zygote() as zygote:
+        yield zygote
+
+
+@pytest.fixture
+def sealed(zygote: Any) -> Iterator[Callable[..., Any]]:
+    """`sealed(source, ...)`: the `student` of a check whose cells these are, in a sealed worker."""
+    from autograder.remote.channel import SealedChannel
+    from autograder.remote.student import RemoteStudent
+    from autograder.sandbox.limits import Limits
+    opened = []
+
+    def open_student(*sources: str, seconds: float = 20.0) -> RemoteStudent:
+        opened.append(SealedChannel(cells(*sources), lambda: zygote.spawn(Limits()), seconds, 60.0))
+        return RemoteStudent(opened[-1])
+    yield open_student
+    for channel in opened:
+        channel.close()
+
+
+def cells(*sources: str) -> Sequence[dict[str, str]]:
+    """A program of whole cells."""
+    return [{"label": f"cell {number}", "source": source, "mode": "all"} for number, source in enumerate(sources, 1)]
