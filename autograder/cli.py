@@ -29,6 +29,7 @@ def grade(
     jobs: Annotated[int, typer.Option(min=1, help="Processes that grade side by side.")] = 1,
     fail_under: Annotated[float | None, typer.Option(help="Exit with 1 if one gets less than so many percent.")] = None,
     unsandboxed: Annotated[bool, typer.Option(help="Grade though the sandbox does not hold.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Grade again what --out has, changed or not.")] = False,
     course: CourseOption = None,
 ) -> None:
     """Grade submissions in the sandbox. Exit 0: graded; 1: --fail-under missed; 2: bad input; 3: the grader failed."""
@@ -37,8 +38,10 @@ def grade(
     for name in formats:
         if name not in FORMATS:
             raise UsageError(f"--format {name}: expected one of {', '.join(FORMATS)}")
+    if fail_under is not None and not 0 <= fail_under <= 100:
+        raise UsageError(f"--fail-under {fail_under:g}: expected a percentage, from 0 to 100")
     raise typer.Exit(run_grade(_load(course), submissions, unit=unit, student=student, out=out, formats=formats,
-                               jobs=jobs, fail_under=fail_under, unsandboxed=unsandboxed))
+                               jobs=jobs, fail_under=fail_under, unsandboxed=unsandboxed, fresh=fresh))
 
 
 @app.command()

@@ -15,3 +15,13 @@ class UsageError(AutograderError):
 
 class SandboxError(AutograderError):
     """The sandbox could not be set up or broke: the grader's fault, never the student's."""
+
+
+class SandboxLost(SandboxError):
+    """Something outside ended the sandbox's processes while they were needed; in another sandbox it may go well."""
+
+
+class Interrupted(AutograderError):
+    """Ctrl-C: what was done is kept."""
+
+    exit_code = 130

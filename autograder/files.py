@@ -5,6 +5,13 @@ import os
 import secrets
 from pathlib import Path
 
+_LEFTOVER = ".etude-tmp"
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether the path is the beginning of a file whose writer was killed."""
+    return path.name.startswith(".") and path.name.endswith(_LEFTOVER)
+
 
 def write_atomically(path: Path, text: str, *, staff_only: bool = False) -> None:
     """Write a file that is there in full or not at all, even after `kill -9` or a power cut.
@@ -12,7 +19,7 @@ def write_atomically(path: Path, text: str, *, staff_only: bool = False) -> None
     Other accounts of the machine cannot read a file that is for staff only; beyond that, the umask rules.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(6)}.tmp")
+    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(6)}{_LEFTOVER}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o660 if staff_only else 0o666)
     try:
         with open(descriptor, "w", encoding="utf-8", newline="\n") as file:

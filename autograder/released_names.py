@@ -1,16 +1,29 @@
 """What the released fingerprints make of every variant: the students' side of the grader's proof."""
 from __future__ import annotations
 
+from typing import Any
+
 from autograder.build.build import fingerprints_path
-from autograder.grading.material import Material
+from autograder.errors import UsageError
+from autograder.solution.material import Material
 from etude.cells import load_program
-from etude.fingerprints import diagnose
-from etude.released import read_json
+from etude.students.fingerprints import OtherRules, diagnose
+from etude.students.released import read_json
 
 
 def released_names(material: Material, exercise: str) -> tuple[int, list[str]]:
-    """(how many mistakes are named in the notebook, what is wrong: a mistake misnamed, a right program named)."""
-    released = read_json(fingerprints_path(material.unit))
+    """(how many mistakes are named in the notebook, what is wrong: a mistake misnamed, a right program named).
+
+    Raises `UsageError` for a file that was made by other rules.
+    """
+    path = fingerprints_path(material.unit)
+    try:
+        return _released_names(material, exercise, read_json(path))
+    except OtherRules:
+        raise UsageError(f"{path}: made by another version of Etude; run `autograder build` first") from None
+
+
+def _released_names(material: Material, exercise: str, released: dict[str, Any]) -> tuple[int, list[str]]:
     named, wrong = 0, []
     for variant in [None, *(one for one in material.variants if one.exercise == exercise)]:
         program = material.variant_program(variant) if variant else material.reference_program

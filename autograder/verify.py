@@ -9,12 +9,12 @@ from typing import Any
 from autograder.course import Course
 from autograder.errors import UsageError
 from autograder.grading.grade import run_unit_checks
-from autograder.grading.material import Material
 from autograder.grading.nulls import NULLS, NullChannel
 from autograder.grading.subjects import ReferenceSubject, SubmissionSubject
 from autograder.released_names import released_names
 from autograder.remote.channel import LocalChannel
 from autograder.report.model import ExerciseResult
+from autograder.solution.material import Material
 from autograder.submission.cells import Submission
 from autograder.submission.notebook import read_notebook
 from autograder.submission.program import program_for

@@ -53,7 +53,7 @@ STUDENTS: dict[str, Edits] = {
 
 def make() -> dict[Path, str]:
     """path -> notebook text."""
-    from autograder.build.source import BEGIN, END, reference_cells
+    from autograder.solution.source import BEGIN, END, reference_cells
     skeleton = (ROOT / "assignments" / UNIT / f"{UNIT}.ipynb").read_text(encoding="utf-8")
     solutions = {}
     for label, source in reference_cells(ROOT / "solutions" / UNIT / f"{UNIT}.py"):

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Literal
 from autograder.build.check_file import read_checks
 from autograder.build.facts import facts
 from autograder.build.leaks import Generated, Source, check_leaks
-from autograder.build.places import read_text
 from autograder.build.public_checks import slice_public
 from autograder.build.skeleton import build_notebook
-from autograder.build.source import read_source
 from autograder.files import write_atomically
+from autograder.solution.places import read_text
+from autograder.solution.source import read_source
 
 if TYPE_CHECKING:
     from autograder.course import Course, Unit
@@ -79,7 +79,7 @@ def _fingerprints(course: Course, unit: Unit, files: dict[Path, str], check: boo
         kind = "missing"
     if kind and not check:
         from autograder.build.fingerprints import fingerprints
-        from autograder.grading.material import Material
+        from autograder.solution.material import Material
 
         write_atomically(path, fingerprints(Material(course, unit), files[checks], checks.name, digest))
     return Change(path, kind) if kind else None

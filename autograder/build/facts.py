@@ -4,7 +4,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from autograder.build.source import SourceCell, hints_of
+from autograder.solution.source import SourceCell, hints_of
 
 if TYPE_CHECKING:
     from autograder.course import Course, Unit

@@ -16,16 +16,16 @@ from typing import Any
 
 import torch
 
-from autograder.build.digest import SCHEMA
 from autograder.build.probes import record_probes
 from autograder.errors import UsageError
-from autograder.grading.material import Material
+from autograder.solution.material import Material
 from autograder.variants import Variant
-from etude.engine import CheckFileError
+from etude.check_file import CheckFileError
 from etude.executor import LOAD, Executor
-from etude.findings import Diagnosis
-from etude.fingerprints import answers, encode_probe, in_steps, largest_log, lock, mark_of, unlock
 from etude.observe import tensors_in
+from etude.students.findings import Diagnosis
+from etude.students.fingerprints import answers, encode_probe, in_steps, largest_log, lock, mark_of, unlock
+from etude.students.released import FINGERPRINTS_SCHEMA
 from etude.wire import encode
 
 CLEAR = 1e-3
@@ -51,7 +51,7 @@ def fingerprints(material: Material, checks_text: str, name: str, made_of: str) 
         torch.set_num_threads(threads)
     exercises = {exercise: entry for exercise in material.unit.exercises
                  if (entry := _entry(material, exercise, candidates.get(exercise, [])))["boxes"]}
-    return json.dumps({"schema": SCHEMA, "made_of": made_of, "exercises": exercises}, indent=1) + "\n"
+    return json.dumps({"schema": FINGERPRINTS_SCHEMA, "made_of": made_of, "exercises": exercises}, indent=1) + "\n"
 
 
 # ---------------------------------------------------------------------------------------------- one exercise

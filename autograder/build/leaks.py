@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autograder.build.check_file import CheckFile
-from autograder.build.places import fault
-from autograder.build.source import TEXT, SourceCell, solution_lines
+from autograder.solution.places import fault
+from autograder.solution.source import TEXT, SourceCell, solution_lines
 
 # Shorter lines (`return output`) are in every program. Units share idioms: between them, only long lines count.
 SHORTEST = 21

@@ -12,8 +12,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from autograder.build.check_file import IMPORTS, CheckFile, Item, bound_name, read_checks
-from autograder.build.places import fault
 from autograder.build.release_rules import check_released, is_fixture, parameters
+from autograder.solution.places import fault
 
 MAX_LINE = 110
 _FROM_PYTHON = frozenset(dir(builtins)) | {"__name__", "__doc__"}

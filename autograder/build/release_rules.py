@@ -9,7 +9,7 @@ import ast
 import re
 from pathlib import Path
 
-from autograder.build.places import fault
+from autograder.solution.places import fault
 
 SECRET_FIXTURES = ("reference", "request")  # request.getfixturevalue("reference")
 _CALLS = frozenset("globals locals vars exec eval compile __import__ open breakpoint __builtins__ __file__ "

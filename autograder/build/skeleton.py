@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from autograder.build.places import fault
-from autograder.build.source import BEGIN, END, SourceCell, read_source, setup_ids
 from autograder.errors import UsageError
+from autograder.solution.places import fault
+from autograder.solution.source import BEGIN, END, SourceCell, read_source, setup_ids
 
 if TYPE_CHECKING:
     from nbformat.notebooknode import NotebookNode

@@ -10,7 +10,7 @@ import torch
 
 from autograder.report.model import CheckResult, Counterexample, Diagnosis, Difference, ExerciseResult, TensorView
 from etude import failures
-from etude.engine import Outcome, failure_text
+from etude.outcomes import Outcome, failure_text
 from etude.strategies import Case
 
 SMALL = 48

@@ -7,11 +7,11 @@ that failed are replayed, and a mistake that alone explains that example is name
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
 
-from autograder.grading.material import Material
 from autograder.remote.channel import (
     Channel,
     LocalChannel,
@@ -21,6 +21,7 @@ from autograder.remote.channel import (
     ask_many,
 )
 from autograder.report.model import Diagnosis
+from autograder.solution.material import Material
 from autograder.variants import Variant
 from etude import wire
 from etude.executor import CALL, FREE, MANY, OK, VJP
@@ -37,16 +38,29 @@ class Probes:
     """The probes of one exercise, and what the reference and every known mistake answer to them."""
 
     def __init__(self, material: Material, exercise: str, log: Sequence[tuple[RawRequest, RawReply]]):
-        self._material = material
-        self.requests, self._reference = _sample(log)
+        self._material, self._log = material, log
         self._mistakes = [v for v in material.variants if v.kind == "mistake" and v.exercise == exercise]
         self._channels: dict[str, LocalChannel] = {}
         self._replies: dict[str, list[Any]] = {}
 
+    # Both are made for the first wrong submission: a class of right ones never pays for them.
+    @cached_property
+    def _sample(self) -> tuple[list[RawRequest], list[Any]]:
+        return _sample(self._log)
+
+    @cached_property
+    def _most(self) -> int:
+        return 4 * max((_size(request) for request, _ in self._log), default=0)
+
+    @property
+    def requests(self) -> list[RawRequest]:
+        """What a submission is asked."""
+        return self._sample[0]
+
     def diagnose(self, channel: Channel) -> Diagnosis | None:
         """The mistake whose replies to all probes are the student's, if there is exactly one."""
         replies = _replies(channel, self.requests)
-        if replies is None or all(map(agree, replies, self._reference)) or not _any_result(replies):
+        if replies is None or all(map(agree, replies, self._sample[1])) or not _any_result(replies):
             return None
         return _named([m for m in self._mistakes if self._matches(m, replies)], "all probes")
 
@@ -63,6 +77,8 @@ class Probes:
         student = [decoded(reply) for request, reply in recorder.log if request[0] != FREE]
         if any(kind == MANY for kind, _ in requests) or not _any_result(student):
             return None
+        if any(_size(request) > self._most for request in requests):
+            return None  # what the student's code returned was asked about, and here is no limit on time and memory
         right = _replies(LocalChannel(self._material.reference_program), requests) or []
         # Right answers that fail a check can only be wrong in how they were computed: then that has to match, too.
         how = len(right) == len(student) and all(map(agree, student, right))
@@ -91,6 +107,11 @@ class Probes:
 
     def _open(self, mistake: Variant) -> LocalChannel:
         return LocalChannel(self._material.variant_program(mistake))
+
+
+def _size(request: RawRequest) -> int:
+    """How many elements the tensors of a request have."""
+    return sum(tensor.numel() for tensor in tensors_in(wire.decode(request[1])))
 
 
 def _named(matching: list[Variant], certainty: str) -> Diagnosis | None:

@@ -6,16 +6,16 @@ a process that belongs to the student cannot testify against him.
 """
 from __future__ import annotations
 
-import ast
 import inspect
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
 from typing import Any
 
 from autograder.grading import call_log, written_calls
-from autograder.remote.channel import Channel, RawRequest, ask, ask_many
+from autograder.remote.channel import Channel, RawReply, RawRequest, ask_many, interpret
 from etude import wire
 from etude.executor import CALL, NEW
 from etude.failures import StudentError, StudentStopped
@@ -30,16 +30,51 @@ _BENEATH = {"scaled_dot_product_attention": ("scaled_dot_product",), "conv1d": (
 Program = Sequence[dict[str, str]]
 
 
-def find_evidence(open_channel: Callable[[Program], Any], program: Program, contract: Sequence[str],
-                  forbidden: Sequence[str], requests: Sequence[RawRequest]) -> list[str]:
-    """One line for each forbidden call: where, what, and how it was found.
+@dataclass(frozen=True)
+class Suspect:
+    """An exercise that forbids calls, as one submission does it."""
 
-    `contract` names the functions that the exercise asks for, `requests` are a `few` that its checks ask of them.
-    """
-    written = _written(open_channel, program, contract, forbidden)
-    lines = [f"{place}: `{text}` stands in the code" for place, text in written]
-    lines += [f"{place}: {name} was called" for place, name in _called(open_channel, program, forbidden, requests)]
-    return lines[:MAX_FINDINGS]
+    program: Program
+    contract: Sequence[str]
+    """The functions and classes that the exercise asks for."""
+    forbidden: Sequence[str]
+
+
+def written(open_channel: Callable[[Program], Any], suspects: Mapping[str, Suspect]) -> dict[str, list[str]]:
+    """For each exercise, a line for every use of a forbidden name in its text. One worker parses them all."""
+    channel = open_channel([_cell(written_calls)])
+    requests = [_request("written_calls", [{"label": cell["label"], "source": cell["source"]} for cell in one.program],
+                         list(one.contract), list(one.forbidden)) for one in suspects.values()]
+    try:
+        replies = ask_many(channel, requests)
+    except (StudentError, StudentStopped):
+        return {}  # the source broke the parser: it breaks the submission, too
+    finally:
+        channel.close()
+    return {exercise: [f"{label}, line {line}: `{text}` stands in the code"
+                       for label, line, text in _rows(_result(reply), (str, int, str)) if label != "setup"]
+            for exercise, reply in zip(suspects, replies, strict=True)}
+
+
+def with_log(program: Program) -> list[dict[str, str]]:
+    """The program with what notes calls, once `called` asks for it."""
+    return [*program, _cell(call_log)]
+
+
+def called(channel: Channel, forbidden: Sequence[str], requests: Sequence[RawRequest]) -> list[str]:
+    """A line for every place of a program `with_log` that calls what is forbidden when asked `requests` again."""
+    try:
+        ask_many(channel, [_request("etude_log_start")])
+        ask_many(channel, requests)
+        found = _result(ask_many(channel, [_request("etude_log_stop")])[0])
+    except (StudentError, StudentStopped):
+        return []
+    places: dict[tuple[str, str], None] = {}
+    for name, label, line in _rows(found, (str, str, int)):
+        for rule in forbidden:
+            if _is(name, rule):
+                places[f"{label}, line {line}", rule] = None
+    return [f"{place}: {rule} was called" for place, rule in sorted(places)]
 
 
 def few(requests: Sequence[RawRequest]) -> list[RawRequest]:
@@ -57,48 +92,16 @@ def few(requests: Sequence[RawRequest]) -> list[RawRequest]:
     return kept
 
 
-def contract_of(source: str) -> list[str]:
-    """The functions and classes that a reference cell defines at the top."""
-    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    return [node.name for node in ast.parse(source).body if isinstance(node, kinds)]
+def _request(name: str, *args: Any) -> RawRequest:
+    return CALL, wire.encode({"name": name, "args": list(args), "kwargs": {}})
 
 
-def _written(open_channel: Callable[[Program], Any], program: Program, contract: Sequence[str],
-             forbidden: Sequence[str]) -> list[tuple[str, str]]:
-    cells = [{"label": cell["label"], "source": cell["source"]} for cell in program]
-    channel = open_channel([_cell(written_calls)])
+def _result(reply: RawReply) -> Any:
     try:
-        found = _call(channel, "written_calls", cells, list(contract), list(forbidden))
+        value = interpret(reply)
     except (StudentError, StudentStopped):
-        return []  # the source broke the parser: it breaks the submission, too
-    finally:
-        channel.close()
-    return [(f"{label}, line {line}", text) for label, line, text in _rows(found, (str, int, str))
-            if label != "setup"]
-
-
-def _called(open_channel: Callable[[Program], Any], program: Program, forbidden: Sequence[str],
-            requests: Sequence[RawRequest]) -> list[tuple[str, str]]:
-    channel = open_channel([*program, _cell(call_log)])
-    try:
-        _call(channel, "etude_log_start")
-        ask_many(channel, requests)
-        found = _call(channel, "etude_log_stop")
-    except (StudentError, StudentStopped):
-        return []
-    finally:
-        channel.close()
-    places: dict[tuple[str, str], None] = {}
-    for name, label, line in _rows(found, (str, str, int)):
-        for rule in forbidden:
-            if _is(name, rule):
-                places[f"{label}, line {line}", rule] = None
-    return sorted(places)
-
-
-def _call(channel: Channel, name: str, *args: Any) -> Any:
-    reply = ask(channel, CALL, {"name": name, "args": list(args), "kwargs": {}})
-    return reply.get("result") if isinstance(reply, dict) else None
+        return None
+    return value.get("result") if isinstance(value, dict) else None
 
 
 @cache

@@ -2,22 +2,25 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import os
 import platform
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from autograder.course import Course
-from autograder.errors import AutograderError, SandboxError, UsageError
-from autograder.grading.material import Material, verify_points
+from autograder.errors import AutograderError, SandboxError, SandboxLost, UsageError
 from autograder.grading.subjects import GradedSubmission, ReferenceSubject, sealed_channels
 from autograder.report.model import Report
+from autograder.solution.material import Material, verify_points
 from autograder.submission.cells import Submission
 
 SEED_VARIABLE = "ETUDE_SEED"
+_DECISIVE = ("torch", "numpy", "hypothesis")
+MAX_TRIES = 3
+"""How often a submission is graded before it counts as its own doing that its workers are killed from outside."""
 REPEAT_HINT = "run `autograder doctor` to see what is missing, or give --unsandboxed to grade trusted code"
 
 
@@ -33,26 +36,68 @@ class Options:
 
 
 def grade(course: Course, submissions: Sequence[Submission], done: Callable[[Report], None],
-          options: Options | None = None) -> None:
+          options: Options | None = None) -> list[str]:
     """Grade every submission and hand its report to `done` as soon as it is there.
 
-    Raises `SandboxError` when the sandbox does not hold and the options do not accept that.
+    Returns a line for each submission on which the grader itself failed; the others are graded. Raises `SandboxError`
+    when the sandbox does not hold and the options do not accept that.
     """
     options = options or Options()
     ordered = sorted(submissions, key=lambda submission: list(course.units).index(submission.unit))
     if options.jobs > 1 and len(ordered) > 1:
         from autograder.grading.parallel import grade_in_processes
-        grade_in_processes(course, ordered, done, options)
-    else:
-        grade_stream(course, ordered, done, options)
+        return grade_in_processes(course, ordered, done, options)
+    failed: list[str] = []
+    grade_stream(course, ordered, done, options, failed.append)
+    return failed
 
 
 def grade_stream(course: Course, submissions: Iterable[Submission], done: Callable[[Report], None],
-                 options: Options) -> None:
-    """Grade submissions as they come, in this process; those of one unit follow each other."""
-    with open_zygote(course, options) as zygote:
-        for unit, group in itertools.groupby(submissions, key=lambda submission: submission.unit):
-            _grade_unit(Material(course, course.units[unit]), group, zygote, done, options)
+                 options: Options, failed: Callable[[str], None]) -> None:
+    """Grade submissions as they come, in this process; those of one unit should follow each other.
+
+    `failed` gets the line about a submission on which the grader failed.
+    """
+    line = Line(submissions)
+    while line.first:
+        try:
+            with open_zygote(course, options) as zygote:
+                while line.first:
+                    _grade_unit(Material(course, course.units[line.first.unit]), line, zygote, done, options)
+        except SandboxLost:
+            if not line.again():
+                raise
+        except (SandboxError, UsageError, OSError):
+            raise  # the next one would meet the same
+        except Exception as error:
+            if not line.in_hand:
+                raise
+            failed(_failure(line.first, error))
+            line.advance()
+
+
+class Line:
+    """Submissions as they come. What disturbed the grading of the first from outside gives it another try."""
+
+    def __init__(self, submissions: Iterable[Submission]):
+        self._coming = iter(submissions)
+        self.advance()
+
+    def advance(self) -> None:
+        self.in_hand, self._tries = False, 1
+        self.first = next(self._coming, None)
+
+    def again(self) -> bool:
+        """Whether the first may be graded once more; counts the tries."""
+        self.in_hand, self._tries = False, self._tries + 1
+        return self._tries <= MAX_TRIES
+
+
+def _failure(submission: Submission, error: Exception) -> str:
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    place = "" if isinstance(error, AutograderError) else f" ({os.path.basename(last.filename)}:{last.lineno})"
+    what = str(error) if isinstance(error, AutograderError) else f"{type(error).__name__}: {error}"
+    return f"{submission.path}: not graded, as the grader itself failed: {what}{place}"
 
 
 @contextmanager
@@ -65,20 +110,40 @@ def open_zygote(course: Course, options: Options) -> Iterator[Any]:
         yield zygote
 
 
-def _grade_unit(material: Material, submissions: Iterable[Submission], zygote: Any, done: Callable[[Report], None],
+def _grade_unit(material: Material, line: Line, zygote: Any, done: Callable[[Report], None],
                 options: Options) -> None:
+    """Grade the submissions that come first in the line, as long as they are of this unit."""
     limits = worker_limits(material.course)
-    channels = sealed_channels(zygote, limits, material.course.limits.exercise_seconds)
+    watched = _Watched(zygote)
+    channels = sealed_channels(watched, limits, material.course.limits.exercise_seconds)
     provenance = provenance_of(material, zygote.label, options)
     reference = ReferenceSubject(material)
 
     def subjects() -> Iterator[Any]:
         yield reference
-        for submission in submissions:
-            subject = GradedSubmission(material, submission, channels, reference)
+        while line.first and line.first.unit == material.unit.id:
+            line.in_hand, watched.workers = True, []
+            subject = GradedSubmission(material, line.first, channels, reference)
             yield subject
-            done(subject.report(zygote.label.name, provenance))
+            report = subject.report(zygote.label.name, provenance)
+            line.in_hand = False  # what fails from here on, as on a full disk, is not about this submission
+            if any(worker.killed_from_outside for worker in watched.workers) and line.again():
+                continue
+            done(report)
+            line.advance()
     run_unit_checks(material, subjects(), exercises=options.exercises)
+
+
+class _Watched:
+    """A zygote that remembers its workers."""
+
+    def __init__(self, zygote: Any):
+        self._zygote = zygote
+        self.workers: list[Any] = []
+
+    def spawn(self, limits: Any) -> Any:
+        self.workers.append(self._zygote.spawn(limits))
+        return self.workers[-1]
 
 
 def run_unit_checks(material: Material, subjects: Iterable[Any], *, exercises: Sequence[str] | None = None,
@@ -86,8 +151,10 @@ def run_unit_checks(material: Material, subjects: Iterable[Any], *, exercises: S
     """The unit's checks, in the order of the file, for every subject."""
     import torch
 
-    from etude.engine import Check, CheckFileError, run_checks
+    from etude.check_file import CheckFileError
+    from etude.engine import run_checks
     from etude.failures import GraderFailed
+    from etude.outcomes import Check
 
     def verify(checks: list[Check]) -> None:
         totals: dict[str, float] = {}
@@ -126,17 +193,19 @@ def run_seed() -> int:
 
 def provenance_of(material: Material, label: Any, options: Options) -> dict[str, Any]:
     """What a grade depends on, so that the same submission can be graded the same way again."""
-    import hypothesis
-    import numpy
-    import torch
-
-    seed = str(run_seed()).encode()
     return {
-        "checks": material.digest,
-        "seed_sha256": hashlib.sha256(seed).hexdigest(),
+        **depends_on(material),
         "seed_is_public": SEED_VARIABLE not in os.environ,
         "sandbox_layers": list(label.layers),
         "unsandboxed": options.unsandboxed,
-        "versions": {"python": platform.python_version(), "torch": torch.__version__,
-                     "numpy": numpy.__version__, "hypothesis": hypothesis.__version__},
+    }
+
+
+def depends_on(material: Material) -> dict[str, Any]:
+    """The part of the provenance that decides the grade of a submission; equal parts, equal grades."""
+    from importlib.metadata import version
+    return {
+        "checks": material.digest,
+        "seed_sha256": hashlib.sha256(str(run_seed()).encode()).hexdigest(),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in _DECISIVE}},
     }

@@ -9,17 +9,17 @@ from typing import Any
 from autograder.errors import AutograderError
 from autograder.grading.assemble import exercise_result, total
 from autograder.grading.diagnosis import Probes
-from autograder.grading.evidence import few, find_evidence
-from autograder.grading.material import Material
+from autograder.grading.evidence import MAX_FINDINGS, Suspect, called, few, with_log, written
 from autograder.remote.channel import MAX_TEXT, Channel, LocalChannel, RawReply, RawRequest, Recorder, SealedChannel
 from autograder.remote.foresight import ForesightChannel, Script
 from autograder.remote.student import RemoteStudent
 from autograder.report.model import Diagnosis, ExerciseResult, Report
+from autograder.solution.material import Material
 from autograder.submission.cells import Submission
 from autograder.submission.program import program_for
-from etude.engine import Check, Outcome, failure_text
 from etude.executor import FREE
 from etude.failures import MissingName, StudentError, StudentStopped
+from etude.outcomes import Check, Outcome, failure_text
 
 OpenChannel = Callable[[Sequence[dict[str, str]]], Any]
 """A program -> the channel to whatever runs it."""
@@ -81,12 +81,15 @@ class SubmissionSubject:
         self._material, self._programs, self._open = material, programs, open_channel
         self._probes = reference.probes if reference else {}
         self._scripts = reference.scripts if reference else {}
-        self._rehearsals = reference.rehearsals if reference else {}
         self._channel: Any = None
         self.results: list[ExerciseResult] = []
 
+    def program(self, exercise: str) -> list[dict[str, str]]:
+        """The cells that its checks run."""
+        return self._programs(exercise)
+
     def student(self, exercise: str) -> None:
-        self._channel = self._open(self._programs(exercise))
+        self._channel = self._open(self.program(exercise))
         self._has_seen_hidden = False
 
     def begins(self, check: Check) -> RemoteStudent:
@@ -104,10 +107,14 @@ class SubmissionSubject:
         try:
             diagnoses = self._diagnoses(exercise, outcomes)
             notes = _load_notes(self._channel.loaded, exercise)
+            title = self._material.unit.exercises[exercise].title
+            self.results.append(exercise_result(exercise, title, outcomes, diagnoses, notes))
+            self.noted(self.results[-1])
         finally:
             _close(self._channel)
-        title = self._material.unit.exercises[exercise].title
-        self.results.append(exercise_result(exercise, title, outcomes, diagnoses, notes))
+
+    def noted(self, result: ExerciseResult) -> None:
+        """Whatever else is asked of the worker before it ends."""
 
     def _diagnoses(self, exercise: str, outcomes: list[Outcome]) -> dict[str, Diagnosis]:
         wrong = [o for o in outcomes if not o.passed and _can_be_diagnosed(o.failure)]
@@ -135,19 +142,30 @@ class GradedSubmission(SubmissionSubject):
         super().__init__(material, lambda exercise: program_for(submission, exercise, material.setup, material.given),
                          open_channel, reference)
         self.submission = submission
+        self._rehearsals = reference.rehearsals if reference else {}
         self._started, self._cpu_started = time.perf_counter(), time.process_time()
 
-    def finished(self, exercise: str, outcomes: list[Outcome]) -> None:
-        super().finished(exercise, outcomes)
-        self.results[-1].evidence = self._evidence(exercise)
+    def program(self, exercise: str) -> list[dict[str, str]]:
+        program = super().program(exercise)
+        return with_log(program) if exercise in self._rehearsals else program
 
-    def _evidence(self, exercise: str) -> list[str]:
-        if exercise not in self._rehearsals or not self.results[-1].score:
-            return []  # whoever has no points has got none by a forbidden call
-        return find_evidence(self._open, self._programs(exercise), self._material.contract(exercise),
-                             self._material.unit.exercises[exercise].forbid, self._rehearsals[exercise])
+    def noted(self, result: ExerciseResult) -> None:
+        if result.score and result.id in self._rehearsals:  # whoever has no points has got none by a forbidden call
+            result.evidence = called(self._channel, self._forbidden(result.id), self._rehearsals[result.id])
+
+    def _add_written_evidence(self) -> None:
+        suspects = {result.id: Suspect(self._programs(result.id),
+                                       self._material.contract(result.id), self._forbidden(result.id))
+                    for result in self.results if result.score and result.id in self._rehearsals}
+        for exercise, lines in (written(self._open, suspects) if suspects else {}).items():
+            result = next(result for result in self.results if result.id == exercise)
+            result.evidence = [*lines, *result.evidence][:MAX_FINDINGS]
+
+    def _forbidden(self, exercise: str) -> list[str]:
+        return self._material.unit.exercises[exercise].forbid
 
     def report(self, sandbox: str, provenance: dict[str, Any]) -> Report:
+        self._add_written_evidence()
         timings = {"seconds": round(time.perf_counter() - self._started, 3),
                    "grader_cpu_seconds": round(time.process_time() - self._cpu_started, 3)}
         return Report(student=self.submission.student, unit=self.submission.unit, sandbox=sandbox,

@@ -39,6 +39,9 @@ class LocalChannel:
     def raw(self, kind: int, payload: bytes) -> RawReply:
         return self._executor.handle(kind, payload)
 
+    def close(self) -> None:
+        """There is no process to end."""
+
 
 class SealedChannel:
     """Runs a program in sealed workers: one for the exercise, and another when a check has cost the first its life.

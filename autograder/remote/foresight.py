@@ -50,7 +50,7 @@ class ForesightChannel:
                 self._following = self._ask_ahead()
             if self._following:
                 self._go_on()
-                return self._replies[place]
+                return self._replies.pop(place)
         return self._channel.raw(kind, payload)
 
     def _request(self, place: Place) -> RawRequest:

@@ -8,7 +8,7 @@ import torch
 
 from autograder.remote.channel import Channel, ask
 from etude.executor import CALL, DESCRIBE, FREE, NEW, VJP
-from etude.failures import StudentError, StudentStopped
+from etude.failures import MissingName, StudentError, StudentStopped
 from etude.observe import Observation, tensors_in
 from etude.wire import Handle, Seed
 
@@ -28,7 +28,11 @@ class RemoteStudent:
         return value
 
     def _find(self, name: str) -> Any:
-        described = _mapping(ask(self._link.channel, DESCRIBE, {"name": name}))
+        try:
+            described = _mapping(ask(self._link.channel, DESCRIBE, {"name": name}))
+        except MissingName:
+            # In the grader's own words: students read them of hidden checks, too, so the worker's must not get there.
+            raise MissingName("MissingName", f"the notebook defines no `{name}`") from None
         kind = described.get("kind")
         if kind == "value":
             return described.get("value")
@@ -61,7 +65,10 @@ class Link:
             nodes, self._dead_nodes = self._dead_nodes, []
             objects, self._dead_objects = self._dead_objects, []
             ask(self.channel, FREE, {"nodes": nodes, "objects": objects})
-        return _mapping(ask(self.channel, kind, request))
+        try:
+            return _mapping(ask(self.channel, kind, request))
+        except MissingName as error:  # only a question for a name can find it missing; this is an error of that name
+            raise StudentError(error.type_name, error.message, error.place, error.line) from None
 
 
 class _Node:

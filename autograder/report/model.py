@@ -139,7 +139,7 @@ def student_view(report: Report) -> Report:
 
 
 def _hidden_message(message: str) -> str:
-    """What a student may read of a hidden check's failure: that nothing was there to check says nothing of its inputs."""
+    """What a student may read of a hidden check's failure: that nothing was there says nothing of its inputs."""
     first = message.split("\n")[0]
     if first.startswith("Not implemented yet:") or first.startswith("the notebook defines no "):
         return first

@@ -1,12 +1,23 @@
-"""Where reports live: `DIR/<student>/<unit>.json`, each file whole or absent, whatever kills the grader."""
+"""Where reports live: `DIR/<student>/<unit>.json`, each file whole or absent, whatever kills the grader.
+
+A report says what it depends on, so the store needs no journal: a run that starts again keeps the reports that still
+hold and has the rest graded.
+"""
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
 import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
+from autograder.errors import UsageError
+from autograder.files import is_leftover
 from autograder.report.model import Report
 from autograder.report.text_safety import clean
 
@@ -46,3 +57,46 @@ def read_reports(out_dir: Path) -> tuple[list[Report], list[str]]:
             reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error.strerror
             problems.append(f"{path.relative_to(out_dir)}: not a report ({reason}). Delete it and grade again.")
     return reports, problems
+
+
+@contextmanager
+def open_store(out_dir: Path) -> Iterator[None]:
+    """Make the folder if need be and hold it: two runs at once would each grade what the other has in hand.
+
+    Raises `UsageError` if that cannot be. The kernel lets go of the folder however this process ends.
+    """
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(out_dir, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise UsageError(f"{out_dir}: no folder can be made here: {error.strerror}") from None
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"{out_dir}: another `autograder grade` is writing here; wait for it, or give another "
+                             "--out") from None
+        except OSError:
+            pass  # a file system that knows no locks
+        for path in (*out_dir.glob(".*"), *out_dir.glob("*/.*")):
+            if is_leftover(path):
+                path.unlink(missing_ok=True)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def kept_report(out_dir: Path, student: str, unit: str, depends_on: Mapping[str, Any],
+                unsandboxed: bool) -> Report | None:
+    """The report that is there, if grading again could not give another.
+
+    `depends_on` is the part of the provenance that decides. What was graded in a sandbox that did not hold is kept
+    only where that is accepted, with `unsandboxed`.
+    """
+    try:
+        report = Report.from_json(report_path(out_dir, student, unit).read_bytes())
+    except (OSError, ValidationError):
+        return None
+    same = {name: report.provenance.get(name) for name in depends_on} == dict(depends_on)
+    accepted = report.sandbox == "ENFORCED" or unsandboxed
+    return report if same and accepted and (report.student, report.unit) == (student, unit) else None

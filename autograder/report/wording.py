@@ -115,8 +115,11 @@ def _shape_line(difference: Difference) -> str:
 def _value_line(difference: Difference) -> str:
     if difference.expected_value is None or difference.got_value is None:
         return ""
+    where = difference.where or "output"
     at = str(list(difference.first_index)) if difference.first_index else ""
-    return f"{difference.where or 'output'}{at}: expected {difference.expected_value:.6g}, got {difference.got_value}"
+    if " " in where and at:  # a phrase such as "h_last with all lengths 1", which no index can follow
+        at = f" at {at}"
+    return f"{where}{at}: expected {difference.expected_value:.6g}, got {difference.got_value}"
 
 
 def _error_line(difference: Difference) -> str:

@@ -42,22 +42,24 @@ FORMATS = ("json", *_VIEWS)
 """The names of the formats. The JSON report is always written: it is the store."""
 
 
-def write_views(report: Report, out_dir: Path, formats: Iterable[str] = ()) -> list[Path]:
+def write_views(report: Report, out_dir: Path, formats: Iterable[str] = (), *, is_stored: bool = False) -> list[Path]:
     """Write `DIR/<student>/<unit>.json` and the asked views beside it; return the paths, the report last.
 
-    The report comes last because its being there means that the submission is done.
+    Views that are there from an earlier run are written, too: none may tell of another grade than the report. It comes
+    last because its being there means that the submission is done; if it `is_stored` already, only views are written.
     """
     asked = [name for name in dict.fromkeys(formats) if name != "json"]
     unknown = [name for name in asked if name not in _VIEWS]
     if unknown:
         raise UsageError(f"--format {unknown[0]}: no such format. There are {', '.join(FORMATS)}.")
     home = report_path(Path(out_dir), report.student, report.unit)
-    paths = []
-    for suffix, render in (_VIEWS[name] for name in asked):
-        paths.append(home.with_name(home.stem + suffix))
-        write_atomically(paths[-1], render(report))
-    write_atomically(home, report.to_json() + "\n", staff_only=True)
-    return [*paths, home]
+    places = {name: home.with_name(home.stem + suffix) for name, (suffix, _) in _VIEWS.items()}
+    due = [name for name, place in places.items() if name in asked or place.exists()]
+    for name in due:
+        write_atomically(places[name], _VIEWS[name][1](report))
+    if not is_stored:
+        write_atomically(home, report.to_json() + "\n", staff_only=True)
+    return [*(places[name] for name in due), home]
 
 
 def write_class_page(reports: list[Report], problems: list[str], out_dir: Path) -> Path:

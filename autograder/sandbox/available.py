@@ -21,7 +21,7 @@ AVAILABLE: tuple[str, ...] = (
     "torch.distributions", "torch.fft", "torch.func", "torch.linalg", "torch.nn", "torch.nn.functional",
     "torch.nn.init", "torch.nn.utils", "torch.nn.utils.parametrizations", "torch.nn.utils.rnn",
     "torch.special", "torch.utils.checkpoint", "torch.utils.data", "einops", "einops.layers.torch",
-    "etude", "etude.notebook",
+    "etude", "etude.students.notebook",
 )
 
 _COMPILER = ("torch._dynamo", "torch._inductor")

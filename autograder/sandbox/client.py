@@ -19,7 +19,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import IO, Any
 
-from autograder.errors import SandboxError
+from autograder.errors import SandboxError, SandboxLost
 from autograder.sandbox import label as labels
 from autograder.sandbox import libc
 from autograder.sandbox.failures import (
@@ -116,7 +116,8 @@ class Zygote:
                 self._stop()
                 # A process that ended without a word has left its reason among its last words.
                 reason = _last_line(errors) if str(error) == _ENDED else ""
-                raise SandboxError(f"the sandbox could not start: {reason or error}") from None
+                kind = SandboxError if reason else type(error)
+                raise kind(f"the sandbox could not start: {reason or error}") from None
             except BaseException:
                 self._stop()
                 raise
@@ -153,7 +154,8 @@ class Zygote:
             worker.read_hello()
         except WorkerFailure as error:
             worker.close()
-            raise SandboxError(f"a worker could not be sealed: {error}") from None
+            kind = SandboxLost if worker.killed_from_outside else SandboxError
+            raise kind(f"a worker could not be sealed: {error}") from None
         return worker
 
     def reap(self, worker: Worker) -> tuple[int, float]:
@@ -170,7 +172,10 @@ class Zygote:
 
     def _canary(self) -> labels.Label:
         with self._spawn(Limits(), self.layers, canary=True) as worker:
-            report = worker.request(0, b"")[1]
+            try:
+                report = worker.request(0, b"")[1]
+            except WorkerFailure as error:
+                raise SandboxLost(f"the sandbox could not be tried: {error}") from None
             try:
                 report = worker.request(0, b"")[1]
             except WorkerFailure:
@@ -184,11 +189,11 @@ class Zygote:
                 socket.send_fds(self._control, [message], [] if fd is None else [fd])
                 answer, fds, _, _ = socket.recv_fds(self._control, _MESSAGE, 1, _CLOSE_ON_EXEC)
             except TimeoutError:
-                raise SandboxError("the sandbox's first process does not answer") from None
+                raise SandboxLost("the sandbox's first process does not answer") from None
             except OSError:
                 answer = b""
         if not answer:
-            raise SandboxError(_ENDED)
+            raise SandboxLost(_ENDED)
         result = json.loads(answer)
         if "error" in result:
             raise SandboxError(result["error"])

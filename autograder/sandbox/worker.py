@@ -45,6 +45,8 @@ class Worker:
         self.pid = pid
         self.limits = limits
         self.layers: list[str] = []
+        self.killed_from_outside = False
+        """Neither the grader nor any limit ended it, but somebody did: most likely the kernel, short of memory."""
         self._zygote = zygote
         self._pidfd = pidfd
         self._socket = sock
@@ -217,6 +219,7 @@ class Worker:
         spent = self.cpu_seconds >= self.limits.cpu_seconds
         if number == signal.SIGXCPU or (number == signal.SIGKILL and spent):
             return f"more than {self.limits.cpu_seconds} s of CPU time used"
+        self.killed_from_outside = number == signal.SIGKILL
         return _CAUSES.get(number, f"the process was killed by {_signal_name(number)}")
 
     def __enter__(self) -> Worker:

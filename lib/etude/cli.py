@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from etude.bar import Bar
+from etude.students.bar import Bar
 
 HOLDS, FAILS, UNUSABLE = 0, 1, 2
 
@@ -21,8 +21,8 @@ HOLDS, FAILS, UNUSABLE = 0, 1, 2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; an error of the user's is one line and exit code 2, never a traceback."""
     options = _parser().parse_args(arguments)
-    from etude.reading import NotReadable
-    from etude.released import NothingReleased
+    from etude.students.reading import NotReadable
+    from etude.students.released import NothingReleased
     try:
         return _check(options)
     except (NotReadable, NothingReleased) as error:
@@ -45,15 +45,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from etude.reading import read_cells
-    from etude.released import releases_in
+    from etude.students.reading import read_cells
+    from etude.students.released import releases_in
     notebook: Path = options.notebook
     cells = read_cells(notebook)
     releases = releases_in(notebook.resolve().parent, notebook)
     from etude.cells import load_program
-    from etude.checking import EXERCISE_SECONDS, UnknownExercise, check_namespace
-    from etude.engine import CheckFileError
-    from etude.watch import Watch
+    from etude.check_file import CheckFileError
+    from etude.students.checking import EXERCISE_SECONDS, UnknownExercise, check_namespace
+    from etude.students.watch import Watch
     _limit_memory(releases[0].limit("memory_mb", 0))
     seconds = releases[0].limit("exercise_seconds", EXERCISE_SECONDS)
     printed = io.StringIO()
@@ -80,7 +80,7 @@ def _stepwise(cells: Sequence[dict[str, str]], watch: Any) -> Any:
 
 def _load_notes(errors: Sequence[Any]) -> dict[str, list[str]]:
     """What went wrong while the cells were run, by the exercise whose cell it was."""
-    from etude.reading import exercise_of
+    from etude.students.reading import exercise_of
     found: dict[str, list[str]] = {}
     for error in errors:
         text = "it did not end, and was interrupted" if error.type_name == "TimeUp" else \
@@ -90,8 +90,8 @@ def _load_notes(errors: Sequence[Any]) -> dict[str, list[str]]:
 
 
 def _show(checked: Any, as_json: bool) -> None:
-    from etude.card_text import headline, text
-    from etude.display import Card
+    from etude.students.card_text import headline, text
+    from etude.students.display import Card
     if not as_json:
         print(text(checked.findings, in_notebook=False))
         return

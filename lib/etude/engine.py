@@ -6,13 +6,9 @@ for neither drawing nor the reference. Only a failure pays for being made small.
 from __future__ import annotations
 
 import contextlib
-import inspect
 import os
-import re
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,7 +16,9 @@ import hypothesis
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-from etude.failures import CheckFailure, GraderFailed, StudentStopped
+from etude.check_file import CheckFileError, crash_line, imported_anew, read_marks
+from etude.failures import GraderFailed, StudentStopped
+from etude.outcomes import Check, Outcome
 from etude.shrink import smallest
 from etude.strategies import Case
 
@@ -32,40 +30,6 @@ _PROFILE = settings(max_examples=8, deadline=None, database=None, print_blob=Fal
 _UNUSED_PLUGINS = ("cacheprovider", "terminal", "faulthandler", "junitxml", "pastebin", "doctest", "unittest",
                    "debugging", "stepwise", "setuponly", "setupplan", "threadexception", "unraisableexception",
                    "logging", "warnings", "capture", "legacypath", "monkeypatch", "tmpdir", "recwarn")
-
-
-class CheckFileError(Exception):
-    """A check file cannot be used: the course's mistake, named by file and line."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """One check as its author wrote it."""
-
-    name: str
-    title: str
-    exercise: str
-    points: float
-    public: bool
-    has_cases: bool
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of one check for one subject. `case` is the failing example, as small as it could be made."""
-
-    check: Check
-    failure: BaseException | None = None
-    case: dict[str, Any] = field(default_factory=dict)
-    seconds: float = 0.0
-    replay: Callable[[Any], None] = field(default=lambda student: None, repr=False)
-    """Runs the check once more on `case`, with another `student`."""
-    found: BaseException | None = None
-    """What failed before the example was made smaller: where there is more to see, and less to read."""
-
-    @property
-    def passed(self) -> bool:
-        return self.failure is None
 
 
 class Subject(Protocol):
@@ -93,7 +57,7 @@ def run_checks(files: Sequence[Path], subjects: Iterable[Subject], *, reference:
     `on_checks` gets the collected checks before the first subject. Raises `CheckFileError` for a broken check file.
     """
     session = _Session(subjects, reference, seed, exercises, shrink, on_checks)
-    with _clean_environment(), _imported_anew(files):
+    with _clean_environment(), imported_anew(files):
         code = pytest.main([*_arguments(files)], plugins=[session])
     if session.error is not None:
         raise session.error
@@ -126,19 +90,6 @@ def _clean_environment() -> Iterator[None]:
         os.environ.update(saved)
 
 
-@contextlib.contextmanager
-def _imported_anew(files: Sequence[Path]) -> Iterator[None]:
-    """Forget the imported check files afterwards: pytest knows them by name, and the next run's may share it."""
-    before = set(sys.modules)
-    try:
-        yield
-    finally:
-        paths = {str(Path(file).resolve()) for file in files}
-        for name in set(sys.modules) - before:
-            if str(Path(getattr(sys.modules[name], "__file__", None) or "").resolve()) in paths:
-                del sys.modules[name]
-
-
 class _Session:
     """The pytest plugin: fixtures, the loop over subjects, and the execution of one check."""
 
@@ -169,11 +120,11 @@ class _Session:
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed and self.error is None:
-            self.error = CheckFileError(_crash_line(report))
+            self.error = CheckFileError(crash_line(report))
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         try:
-            self._checks = {item.nodeid: _read_marks(item) for item in items}
+            self._checks = {item.nodeid: read_marks(item) for item in items}
         except CheckFileError as error:
             self.error = error
             return
@@ -191,7 +142,7 @@ class _Session:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if self.error is None and not report.passed and (report.when != "call" or self._outcome is None):
-            self.error = CheckFileError(_crash_line(report))
+            self.error = CheckFileError(crash_line(report))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> bool:
@@ -353,73 +304,6 @@ def _attempt(test: Callable, arguments: dict[str, Any]) -> BaseException | None:
     return None
 
 
-def _read_marks(item: pytest.Item) -> Check:
-    written = item.obj.hypothesis.inner_test if hasattr(item.obj, "hypothesis") else item.function
-    place = f"{item.path.name}:{written.__code__.co_firstlineno}: {item.name}"
-    exercise, points = item.get_closest_marker("exercise"), item.get_closest_marker("points")
-    title = (getattr(item.function, "__doc__", None) or "").strip().split("\n")[0]
-    if exercise is None or len(exercise.args) != 1 or not isinstance(exercise.args[0], str):
-        raise CheckFileError(f"{place}: no @exercise(\"…\") mark")
-    if points is None or len(points.args) != 1 or not _is_positive(points.args[0]):
-        raise CheckFileError(f"{place}: no @points(…) mark with a positive number")
-    if not title:
-        raise CheckFileError(f"{place}: no docstring; its first line is the title that students read")
-    if any(item.get_closest_marker(mark) for mark in ("skip", "skipif", "xfail")):
-        raise CheckFileError(f"{place}: a check may not be skipped or expected to fail")
-    if inspect.iscoroutinefunction(written):
-        raise CheckFileError(f"{place}: a check is a plain function, not an async one")
-    return Check(item.name, title, exercise.args[0], float(points.args[0]),
-                 item.get_closest_marker("public") is not None, hasattr(item.obj, "hypothesis"))
-
-
-def _is_positive(value: Any) -> bool:
-    return isinstance(value, (int, float)) and 0 < value < float("inf")
-
-
 def _exercise_order(exercises: list[str], checks: dict[str, Check]) -> Callable[[pytest.Item], int]:
     first = {name: index for index, name in reversed(list(enumerate(exercises)))}
     return lambda item: first[checks[item.nodeid].exercise]
-
-
-def _crash_line(report: pytest.CollectReport | pytest.TestReport) -> str:
-    """`file:line: reason` from what pytest says about a check file that cannot be used."""
-    if isinstance(report.longrepr, tuple):
-        path, line, reason = report.longrepr
-        return f"{path}:{line}: a check may not be skipped or expected to fail ({reason})"
-    text = [line for line in report.longreprtext.splitlines() if line.strip()]
-    places = [f"{match[1] or match[3]}:{match[2] or match[4]}" for match in map(_PLACE.search, text) if match]
-    own = [place for place in places if report.nodeid.split("::")[0] in place]
-    told = [line[2:].strip() for line in text if line.startswith("E ")] or text[-1:] or [""]
-    # The last line that begins with a name and a colon: what follows it is the rest of a long message.
-    reason = next((line for line in reversed(told) if re.match(r"[A-Za-z_][\w.]*: ", line)), told[-1])
-    return f"{(own or places or [report.nodeid])[-1]}: {reason}"
-
-
-_PLACE = re.compile(r'(\S+\.py):(\d+)|File "([^"]+)", line (\d+)')
-
-
-def failure_text(failure: BaseException) -> tuple[str, str]:
-    """(what happened in one sentence, what to try next) for the exception that failed a check."""
-    if isinstance(failure, CheckFailure):
-        return failure.summary, failure.hint
-    if isinstance(failure, StudentStopped):
-        return f"Your code was stopped: {failure}.".replace("..", "."), ""
-    from etude.failures import MissingName, StudentError
-    if isinstance(failure, MissingName):
-        return f"{failure.message}.", "Keep the name from the skeleton, and run the cell that defines it."
-    if isinstance(failure, StudentError) and failure.type_name == "NotImplementedError":
-        return "Not implemented yet: the TODO is still there.", ""
-    if isinstance(failure, StudentError) and _out_of_memory(failure):
-        return "Your code ran out of memory: it asked for more than the course allows.", "How large is each tensor?"
-    if isinstance(failure, StudentError):
-        place = f" in {failure.place}" if failure.place else ""
-        line = f": `{failure.line}`" if failure.line else ""
-        return f"Your code raised {failure.type_name}: {failure.message}{place}{line}.", ""
-    if isinstance(failure, (AssertionError, pytest.fail.Exception)):
-        return (str(failure).split("\n")[0] or "the property does not hold."), ""
-    return f"What your function returned could not be used: {type(failure).__name__}: {failure}.", ""
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    from etude.failures import StudentError
-    return isinstance(error, StudentError) and (error.type_name == "MemoryError" or "can't allocate" in error.message)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,7 @@ _U64 = struct.Struct("<Q")
 _F64 = struct.Struct("<d")
 _U32 = struct.Struct("<I")
 _TENSOR = ord("x")
+_STR = ord("s")
 
 
 class WireError(Exception):
@@ -68,80 +70,101 @@ def encode(value: Any) -> bytes:
 def _encode(value: Any, out: list[bytes], depth: int) -> None:
     if depth > MAX_DEPTH:
         raise WireError(f"a value nested deeper than {MAX_DEPTH} levels")
-    if value is None:
-        out.append(b"N")
-    elif value is True:
-        out.append(b"T")
-    elif value is False:
-        out.append(b"F")
-    elif isinstance(value, torch.Tensor):
-        _encode_tensor(value, out)
-    elif isinstance(value, int):
-        if not -(1 << 63) <= value < 1 << 63:
-            raise WireError("an integer that does not fit 64 bits")
-        out.append(b"i" + _I64.pack(value))
-    elif isinstance(value, float):
-        out.append(b"f" + _F64.pack(value))
-    elif isinstance(value, str):
-        data = value.encode("utf-8", "replace")
-        out.append(b"s" + _U32.pack(len(data)) + data)
-    elif isinstance(value, (bytes, bytearray)):
-        out.append(b"b" + _U32.pack(len(value)) + bytes(value))
-    elif isinstance(value, (list, tuple)):
-        out.append((b"l" if isinstance(value, list) else b"t") + _U32.pack(len(value)))
-        for item in value:
-            _encode(item, out, depth + 1)
-    elif isinstance(value, dict):
-        out.append(b"d" + _U32.pack(len(value)))
-        for key, item in value.items():
-            if not isinstance(key, str):
-                raise WireError(f"a dict key of type {type(key).__name__}; only str keys travel")
-            _encode(key, out, depth + 1)
-            _encode(item, out, depth + 1)
-    elif isinstance(value, torch.dtype):
-        if value not in _DTYPE_CODE:
-            raise WireError(f"dtype {value} does not travel")
-        out.append(b"y" + bytes([_DTYPE_CODE[value]]))
-    elif isinstance(value, Handle):
-        out.append(b"h" + _I64.pack(value.id))
-    elif isinstance(value, Seed):
-        out.append(b"g" + _U64.pack(value.seed))
-    elif isinstance(value, (np.bool_, np.integer)):
-        _encode(value.item(), out, depth)
-    elif isinstance(value, np.floating):
-        _encode(float(value), out, depth)
-    elif isinstance(value, torch.Size):
-        _encode(tuple(value), out, depth)
-    else:
-        raise WireError(f"a value of type {type(value).__name__}")
+    write = _WRITERS.get(type(value))
+    if write is None:  # a subclass travels as what it is
+        write = next((_WRITERS[kind] for kind in type(value).__mro__ if kind in _WRITERS), None)
+        if write is None:
+            raise WireError(f"a value of type {type(value).__name__}")
+    write(value, out, depth)
 
 
-def _encode_tensor(tensor: torch.Tensor, out: list[bytes]) -> None:
+def _encode_int(value: int, out: list[bytes], depth: int) -> None:
+    if not -(1 << 63) <= value < 1 << 63:
+        raise WireError("an integer that does not fit 64 bits")
+    out.append(b"i" + _I64.pack(value))
+
+
+def _encode_str(value: str, out: list[bytes], depth: int) -> None:
+    data = value.encode("utf-8", "replace")
+    out.append(b"s" + _U32.pack(len(data)) + data)
+
+
+def _encode_bytes(value: bytes | bytearray, out: list[bytes], depth: int) -> None:
+    out.append(b"b" + _U32.pack(len(value)) + value)
+
+
+def _encode_sequence(value: list | tuple, out: list[bytes], depth: int) -> None:
+    out.append((b"l" if isinstance(value, list) else b"t") + _U32.pack(len(value)))
+    for item in value:
+        _encode(item, out, depth + 1)
+
+
+def _encode_dict(value: dict, out: list[bytes], depth: int) -> None:
+    out.append(b"d" + _U32.pack(len(value)))
+    for key, item in value.items():
+        if not isinstance(key, str):
+            raise WireError(f"a dict key of type {type(key).__name__}; only str keys travel")
+        _encode_str(key, out, depth)
+        _encode(item, out, depth + 1)
+
+
+def _encode_dtype(value: torch.dtype, out: list[bytes], depth: int) -> None:
+    if value not in _DTYPE_CODE:
+        raise WireError(f"dtype {value} does not travel")
+    out.append(b"y" + bytes([_DTYPE_CODE[value]]))
+
+
+def _encode_tensor(tensor: torch.Tensor, out: list[bytes], depth: int) -> None:
     if tensor.layout is not torch.strided or tensor.is_nested:
         raise WireError(f"a {'nested' if tensor.is_nested else str(tensor.layout).removeprefix('torch.')} tensor")
-    # as_subclass: a Tensor subclass could answer these questions with lies; the base class cannot.
-    plain = tensor.detach().as_subclass(torch.Tensor).resolve_conj().resolve_neg()
+    plain = tensor.detach()
+    if type(plain) is not torch.Tensor:  # a subclass could answer these questions with lies; the base class cannot
+        plain = plain.as_subclass(torch.Tensor)
+    if plain.is_complex() or plain.is_neg():
+        plain = plain.resolve_conj().resolve_neg()
     code = _DTYPE_CODE.get(plain.dtype)
     if code is None:
         raise WireError(f"a tensor of dtype {plain.dtype}")
     if plain.device.type != "cpu":
         raise WireError(f"a tensor on {plain.device}; return tensors on the CPU")
-    if plain.ndim > MAX_NDIM:
-        raise WireError(f"a tensor of {plain.ndim} dimensions; at most {MAX_NDIM} travel")
     shape = tuple(plain.shape)
+    if len(shape) > MAX_NDIM:
+        raise WireError(f"a tensor of {len(shape)} dimensions; at most {MAX_NDIM} travel")
     if plain.is_contiguous():
-        stride, flat = (), plain.as_strided((plain.numel(),), (1,))
+        dims, flat = shape, plain
     else:  # keep the layout: code that assumes contiguous memory must meet memory that is not
         if plain.numel() * plain.itemsize > MAX_EXPANDED:
             raise WireError(f"a tensor of shape {shape} that is not contiguous, too large to travel")
         stride = plain.stride()
         span = 1 + sum((n - 1) * s for n, s in zip(shape, stride, strict=True)) if plain.numel() else 0
-        flat = plain.as_strided((span,), (1,))
-    data = flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
-    flags = (1 if stride else 0) | (2 if tensor.requires_grad else 0)
-    dims = shape + tuple(stride)
+        dims, flat = shape + stride, plain.as_strided((span,), (1,))
+    if plain.dtype is torch.bfloat16:  # NumPy has none
+        flat = flat.view(torch.int16)
+    data = flat.numpy().tobytes()
+    flags = (1 if len(dims) > len(shape) else 0) | (2 if tensor.requires_grad else 0)
     out.append(bytes((_TENSOR, code, flags, len(shape))) + _DIMS[len(dims)].pack(*dims, len(data)))
     out.append(data)
+
+
+_WRITERS: dict[type, Callable[[Any, list[bytes], int], None]] = {
+    type(None): lambda value, out, depth: out.append(b"N"),
+    bool: lambda value, out, depth: out.append(b"T" if value else b"F"),
+    torch.Tensor: _encode_tensor,
+    int: _encode_int,
+    float: lambda value, out, depth: out.append(b"f" + _F64.pack(value)),
+    str: _encode_str,
+    bytes: _encode_bytes,
+    bytearray: _encode_bytes,
+    list: _encode_sequence,
+    tuple: _encode_sequence,
+    dict: _encode_dict,
+    torch.dtype: _encode_dtype,
+    Handle: lambda value, out, depth: out.append(b"h" + _I64.pack(value.id)),
+    Seed: lambda value, out, depth: out.append(b"g" + _U64.pack(value.seed)),
+    np.bool_: lambda value, out, depth: _encode(value.item(), out, depth),
+    np.integer: lambda value, out, depth: _encode_int(value.item(), out, depth),
+    np.floating: lambda value, out, depth: _encode(float(value), out, depth),
+}
 
 
 # ---------------------------------------------------------------------------------------------- bytes to values
@@ -180,17 +203,20 @@ class _Reader:
         return count
 
     def raw(self) -> bytes:
-        count = self.count()
-        start = self.skip(count)
-        return bytes(self.data[start:start + count])
+        count = self.count()  # that many bytes are there
+        start, self.at = self.at, self.at + count
+        return bytes(self.data[start:self.at])
 
     def value(self, depth: int) -> Any:
         self.items += 1
         if depth > MAX_DEPTH or self.items > MAX_ITEMS:
             raise WireError("a value nested too deep or with too many parts")
-        read = _READERS.get(self.data[self.skip(1)])
+        if self.at >= self.size:
+            raise WireError("the value is cut short")
+        read = _READERS.get(self.data[self.at])
         if read is None:
             raise WireError("an unknown tag")
+        self.at += 1
         return read(self, depth)
 
     def integer(self, depth: int) -> int:
@@ -208,9 +234,12 @@ class _Reader:
     def mapping(self, depth: int) -> dict[str, Any]:
         result: dict[str, Any] = {}
         for _ in range(self.count()):
-            key = self.value(depth + 1)
-            if not isinstance(key, str) or key in result:
-                raise WireError("a dict key that is no str, or comes twice")
+            self.items += 1
+            if self.data[self.skip(1)] != _STR:
+                raise WireError("a dict key that is no str")
+            key = self.text(depth)
+            if key in result:
+                raise WireError("a dict key that comes twice")
             result[key] = self.value(depth + 1)
         return result
 
@@ -221,18 +250,17 @@ class _Reader:
         return code
 
     def tensor(self, depth: int) -> torch.Tensor:
-        code = self.dtype()
-        start = self.skip(2)
-        flags, ndim = self.data[start], self.data[start + 1]
-        if ndim > MAX_NDIM or flags > 3:
+        start = self.skip(3)
+        code, flags, ndim = self.data[start:start + 3]
+        if code >= len(DTYPES) or ndim > MAX_NDIM or flags > 3:
             raise WireError("a tensor header out of range")
-        numbers = 2 * ndim if flags & 1 else ndim
-        dims = _DIMS[numbers].unpack_from(self.data, self.skip(8 * numbers + 8))
+        has_stride = flags & 1
+        layout = _DIMS[2 * ndim if has_stride else ndim]
+        dims = layout.unpack_from(self.data, self.skip(layout.size))
         shape, stride, length = dims[:ndim], dims[ndim:-1], dims[-1]
-        span = _span(shape, stride if flags & 1 else None)
-        if length != span * _ITEMSIZE[code]:
+        if length != _span(shape, stride if has_stride else None) * _ITEMSIZE[code]:
             raise WireError("a tensor's length is not its shape times its item size")
-        if flags & 1:
+        if has_stride:
             self.expanded += math.prod(shape) * _ITEMSIZE[code]
             if self.expanded > MAX_EXPANDED:
                 raise WireError("an expanded tensor too large to be used")
@@ -245,7 +273,7 @@ class _Reader:
             if dtype is torch.bool and max(data) > 1:
                 raise WireError("a bool that is neither 0 nor 1")
             flat = torch.frombuffer(data, dtype=dtype)
-        tensor = flat.as_strided(shape, stride) if flags & 1 else flat.view(shape)
+        tensor = flat.as_strided(shape, stride) if has_stride else flat if ndim == 1 else flat.view(shape)
         if flags & 2 and (dtype.is_floating_point or dtype.is_complex):
             tensor.requires_grad_()
         return tensor
@@ -255,14 +283,15 @@ def _span(shape: tuple[int, ...], stride: tuple[int, ...] | None) -> int:
     """How many elements of memory a tensor covers; Python's integers do not overflow, so the product is the truth."""
     numel = extent = 1
     for dim in shape:
-        numel, extent = numel * dim, extent * max(dim, 1)
-        if not 0 <= dim <= MAX_DIM or extent > MAX_DIM:  # a 0 must not hide a product that overflows in torch
+        numel *= dim
+        extent *= dim or 1
+        if dim < 0 or extent > MAX_DIM:  # a 0 must not hide a product that overflows in torch
             raise WireError("a tensor dimension out of range")
-    if any(not 0 <= step <= MAX_DIM for step in stride or ()):
-        raise WireError("a tensor stride out of range")
-    if stride is None or not numel:
+    if stride is None:
         return numel
-    return 1 + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
+    if stride and not 0 <= min(stride) <= max(stride) <= MAX_DIM:
+        raise WireError("a tensor stride out of range")
+    return 1 + sum((n - 1) * step for n, step in zip(shape, stride, strict=True)) if numel else 0
 
 
 _DIMS = tuple(struct.Struct(f"<{count}qQ") for count in range(2 * MAX_NDIM + 1))

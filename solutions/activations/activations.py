@@ -13,7 +13,8 @@
 # - **its memory**, because whatever its backward pass needs is kept until then, once per layer and example.
 #
 # Seven exercises, each independent of the others. The cell below an exercise checks your function and shows the
-# smallest example on which it fails; the pictures after it are drawn by your own code.
+# smallest example on which it fails; the pictures after it are drawn by your own code. In a cell of your own,
+# `hint("relu_family")` gives a hint, then one more each time, and `progress()` shows what is done.
 #
 # | exercise | | minutes | what it adds |
 # |---|---|--:|---|
@@ -46,7 +47,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from etude import check
+from etude import check, hint, progress
 
 
 def kept_for_backward(function, *inputs: Tensor) -> dict[str, list[tuple[int, ...]]]:
@@ -96,6 +97,7 @@ import torch.nn.functional as F
 
 plt.rcParams.update(dict.fromkeys(["figure.facecolor", "axes.facecolor", "savefig.facecolor"], "white"))
 plt.rcParams.update(dict.fromkeys(["text.color", "axes.labelcolor", "xtick.color", "ytick.color"], "black"))
+torch.set_num_threads(1)  # the tensors are small: several threads would wait for each other
 VIOLET, TEAL, AMBER, INK = "#440154", "#21918c", "#d9a400", "#222222"
 
 
@@ -882,9 +884,9 @@ plt.show()
 
 # %%
 class SmallNetwork(nn.Module):
-    def __init__(self, activation, width=4):
+    def __init__(self, activation, inputs=1, width=4):
         super().__init__()
-        self.into, self.activation, self.out = nn.Linear(1, width), activation, nn.Linear(width, 1)
+        self.into, self.activation, self.out = nn.Linear(inputs, width), activation, nn.Linear(width, 1)
 
     def forward(self, x):
         return self.out(self.activation(self.into(x)))
@@ -928,6 +930,53 @@ axes[0, 0].legend(fontsize=8)
 axes[0, 0].set_ylabel("fit")
 axes[1, 0].set_ylabel("activations")
 plt.show()
+
+# %% [markdown]
+# Now a decision in the plane: two crescents, a hidden layer of four units, and your hinges. At least 97 % should come
+# out right. That alone proves little, as the weights around the hinges can do the work while these stand still. So
+# look at what has become of the parameters: the crosses are where the hinges of each unit began, the dots where they
+# are now and how high they have grown.
+
+# %%
+def moons(n, generator):
+    """(2n, 2): points on two interlocking crescents; and (2n, 1) labels, 0 or 1."""
+    angle = torch.pi * torch.rand(2, n, generator=generator)
+    upper = torch.stack([angle[0].cos(), angle[0].sin()], dim=-1)
+    lower = torch.stack([1 - angle[1].cos(), 0.5 - angle[1].sin()], dim=-1)
+    points = torch.cat([upper, lower]) + 0.1 * torch.randn(2 * n, 2, generator=generator)
+    return points, torch.arange(2.0).repeat_interleave(n)[:, None]
+
+
+torch.manual_seed(3)
+generator = torch.Generator().manual_seed(3)
+network = SmallNetwork(PiecewiseLinear(4, hinges=3), inputs=2)
+began = network.activation.b.detach().clone()
+optimizer = torch.optim.Adam(network.parameters(), lr=0.03)
+for _ in range(300):
+    points, labels = moons(64, generator)
+    loss = F.binary_cross_entropy_with_logits(network(points), labels)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+points, labels = moons(1000, generator)
+fig, axes = plt.subplots(1, 2, figsize=(11, 3.4), layout="constrained")
+with torch.no_grad():
+    right = ((network(points) > 0) == (labels > 0)).float().mean()
+    plane = torch.stack(torch.meshgrid(torch.linspace(-1.6, 2.6, 120), torch.linspace(-1.1, 1.6, 120), indexing="xy"), -1)
+    axes[0].contourf(plane[..., 0], plane[..., 1], network(plane)[..., 0] > 0, levels=[-0.5, 0.5, 1.5],
+                     colors=[AMBER, VIOLET], alpha=0.25)
+    for label, colour, marker in ((0, AMBER, "o"), (1, VIOLET, "^")):
+        axes[0].scatter(*points[labels[:, 0] == label][:150].T, color=colour, marker=marker, s=9)
+    axes[0].set(title=f"{right:.1%} of new points are right")
+    a, b = network.activation.a.detach(), network.activation.b.detach()
+    for unit, marker in enumerate("os^d"):
+        axes[1].plot(b[:, unit], a[:, unit], marker, color=TEAL, label=f"unit {unit}")
+    axes[1].plot(began[:, 0], torch.zeros(3), "x", color=INK, markersize=9, label="all units, at first")
+    axes[1].set(title="hinges", xlabel="place $b$", ylabel="height $a$")
+    axes[1].legend(fontsize=8)
+plt.show()
+print(f"the hinges have moved by {(b - began).abs().mean():.2f} on average, their heights by {a.abs().mean():.2f}")
 
 # %% [markdown]
 # ## Going further

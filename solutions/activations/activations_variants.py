@@ -333,14 +333,15 @@ class LeakyReLUFn(torch.autograd.Function):
 
 @alternative("relu_family", "masks")
 def elu(x, alpha=1.0):
-    return torch.relu(x) + alpha * torch.expm1(x - torch.relu(x))
+    positive = x * (x > 0)
+    return positive + alpha * torch.expm1(x - positive)
 
 
 @alternative("relu_family", "masks")
 def prelu(x, a):
     channels_last = x.movedim(1, -1)
-    return (torch.relu(channels_last) - a * torch.relu(-channels_last) + a * channels_last * (channels_last == 0)
-            ).movedim(-1, 1)
+    positive = channels_last > 0
+    return (channels_last * positive + a * channels_last * ~positive).movedim(-1, 1)
 
 
 @alternative("relu_family", "library_calls")

@@ -61,6 +61,7 @@ import matplotlib.pyplot as plt
 from etude.plots import light
 
 light()
+torch.set_num_threads(1)  # the tensors are small: several threads would wait for each other
 INK, BLUE, ORANGE, GREY = "#222222", "#3b6ea5", "#e08a1e", "#999999"
 
 
@@ -658,6 +659,7 @@ def spectral_normalize(W: Tensor, u: Tensor, n_iter: int = 1) -> tuple[Tensor, T
 # is 1, and the proportions are kept.
 
 # %%
+torch.manual_seed(4)
 generator = torch.Generator().manual_seed(4)
 conv = nn.Conv2d(3, 16, 3, padding=1, bias=False)
 images = torch.randn(8, 3, 32, 32, generator=generator)
@@ -696,6 +698,74 @@ plt.show()
 #
 # The pictures below need the first, the second and the fifth exercise; nothing here is graded.
 #
+# **Units of measurement.** Two crescents are to be told apart. But their first coordinate came in millimetres,
+# counted from a point three metres away, and the second in units of a hundred metres: a network that sees such
+# numbers sees one coordinate, or none. With your `BatchNorm2d` in front it does not notice. The last row is how it
+# would be used: in evaluation, one example at a time, where a batch has no variance. (At least 95 % should be right in
+# all rows but the first. That it learns does not mean that all of your code is right: with the unbiased variance, or
+# with the statistics detached, it learns as well. That is what the checks are for.)
+
+# %%
+def moons(n, generator):
+    """(2n, 2): points on two interlocking crescents; and (2n,) labels."""
+    angle = torch.pi * torch.rand(2, n, generator=generator)
+    upper = torch.stack([angle[0].cos(), angle[0].sin()], dim=-1)
+    lower = torch.stack([1 - angle[1].cos(), 0.5 - angle[1].sin()], dim=-1)
+    points = torch.cat([upper, lower]) + 0.1 * torch.randn(2 * n, 2, generator=generator)
+    return points, torch.arange(2).repeat_interleave(n)
+
+
+class Normalized(nn.Module):
+    """(B, C) -> (B, C): your BatchNorm2d for inputs that have no positions."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.norm = BatchNorm2d(channels)
+
+    def forward(self, x):
+        return self.norm(x[:, :, None, None]).flatten(1)
+
+
+def badly_scaled(points):
+    return points * torch.tensor([1000, 0.01]) + torch.tensor([3000, 0])
+
+
+def learn_moons(first, steps=200):
+    """A trained network that begins with the layer `first`."""
+    torch.manual_seed(7)
+    network = nn.Sequential(first, nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 2))
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.02)
+    generator = torch.Generator().manual_seed(7)
+    for _ in range(steps):
+        points, labels = moons(32, generator)
+        loss = nn.functional.cross_entropy(network(badly_scaled(points)), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return network.eval()
+
+
+points, labels = moons(500, torch.Generator().manual_seed(8))
+plain, network = learn_moons(nn.Identity()), learn_moons(Normalized(2))
+with torch.no_grad():
+    answers = {
+        "as it comes": plain(badly_scaled(points)),
+        "batch norm, evaluation": network(badly_scaled(points)),
+        "batch norm, one at a time": torch.cat([network(badly_scaled(point[None])) for point in points]),
+    }
+    for name, logits in answers.items():
+        print(f"{name:27}{(logits.argmax(-1) == labels).float().mean():.1%} right")
+    grid = torch.stack(torch.meshgrid(torch.linspace(-1.6, 2.6, 120), torch.linspace(-1.1, 1.6, 120), indexing="xy"), -1)
+    fig, axes = plt.subplots(1, 2, figsize=(10, 3.2), sharey=True, layout="constrained")
+    for ax, (title, model) in zip(axes, {"as it comes": plain, "batch norm in front": network}.items(), strict=True):
+        decided = model(badly_scaled(grid.flatten(0, 1))).argmax(-1).reshape(120, 120)
+        ax.contourf(grid[..., 0], grid[..., 1], decided, levels=[-0.5, 0.5, 1.5], colors=[ORANGE, BLUE], alpha=0.25)
+        for label, colour, marker in ((0, ORANGE, "o"), (1, BLUE, "^")):
+            ax.scatter(*points[labels == label][:150].T, color=colour, marker=marker, s=9)
+        ax.set(title=title, xlabel="first coordinate, before scaling")
+plt.show()
+
+# %% [markdown]
 # **A signal through fifty layers.** Each layer multiplies by a random matrix, whose scale is off by a factor of
 # 0.7, 1 or 1.4, and applies a ReLU. Without normalization the signal vanishes or explodes; with it, the scale of
 # the weights has no effect at all, as $\mathrm{norm}(a W x) = \mathrm{norm}(W x)$.
@@ -712,9 +782,6 @@ plt.show()
 # sees another.)
 
 # %%
-torch.set_num_threads(1)  # the matrices are small: several threads would wait for each other
-
-
 def batch_norm_of_each(x):
     """Batch normalization of networks side by side, (networks, examples, features): all features are channels."""
     channels = x.shape[0] * x.shape[2]

@@ -950,7 +950,8 @@ def group_norm(x, G, w, b, eps=1e-5):
 def group_norm(x, G, w, b, eps=1e-5):
     groups = _groups(x, G)
     mean, var = _over(groups, -1)
-    return _affine(_scaled(groups, mean, groups.var(-1, keepdim=True), eps).reshape(x.shape), w, b)
+    n = torch.tensor(float(groups.shape[-1]))
+    return _affine(_scaled(groups, mean, var * n / (n - 1), eps).reshape(x.shape), w, b)
 
 
 @mistake("group_norm", "affine_per_group", "all channels of a group share the gamma and beta of its first one",
@@ -1453,7 +1454,7 @@ def spectral_normalize(W, u, n_iter=1):
     return W / torch.einsum("o,oi,i->", u, W, v), u
 
 
-@alternative("fold_bn", "library_call")
+@alternative("fold_bn", "einsum")
 def fold_bn(conv_w, conv_b, bn_mean, bn_var, bn_w, bn_b, eps=1e-5):
     a = bn_w * torch.rsqrt(bn_var + eps)
     b = torch.zeros_like(bn_mean) if conv_b is None else conv_b

@@ -20,6 +20,10 @@
 # You will build the cells, run them over batches of sequences of different lengths, write the backward pass through
 # time by hand, and end with a small language model that writes sentences of its own.
 #
+# Of the six exercises each can be solved without the others. The cell below an exercise checks your code and shows the
+# smallest example on which it fails; the pictures after it are drawn by your own code. In a cell of your own,
+# `hint("lstm_cell_step")` gives a hint, then one more each time, and `progress()` shows what is done.
+#
 # | exercise | | minutes | what it adds |
 # |---|---|--:|---|
 # | `lstm_cell_step` | ★ | 20 | one step with a memory cell and three gates |
@@ -50,7 +54,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from etude import check
+from etude import check, hint, progress
 
 # %% [markdown]
 # On the left a recurrent network, unrolled: one column for each step, the same weights $\theta$ in each. On the right
@@ -62,6 +66,7 @@ import matplotlib.pyplot as plt
 from etude.plots import BLUE, GREY, INK, ORANGE, draw_graph, light, show_maps
 
 light()
+torch.set_num_threads(1)  # the tensors are small: several threads would wait for each other
 fig, axes = plt.subplots(1, 2, figsize=(12, 4.6), layout="constrained", width_ratios=[1, 1.15])
 steps = {f"x{t}": (1.8 * t, 0, f"$x_{t}$", BLUE) for t in range(1, 4)}
 steps |= {f"f{t}": (1.8 * t, 1.5, r"$f_\theta$", GREY) for t in range(1, 4)}

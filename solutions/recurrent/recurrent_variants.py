@@ -1229,8 +1229,10 @@ class BiLSTM(_Layer):
 class BiLSTM(nn.Module):
     def __init__(self, input_size, hidden_size):
         super().__init__()
-        for name, value in nn.LSTM(input_size, hidden_size, bidirectional=True).named_parameters():
-            self.register_parameter(name, nn.Parameter(value.detach().clone()))
+        sizes = {"weight_ih_l0": [input_size], "weight_hh_l0": [hidden_size], "bias_ih_l0": [], "bias_hh_l0": []}
+        for suffix in ("", "_reverse"):
+            for name, size in sizes.items():
+                self.register_parameter(name + suffix, nn.Parameter(torch.randn(4 * hidden_size, *size) / 4))
 
     def forward(self, x, lengths):
         B, T, _ = x.shape

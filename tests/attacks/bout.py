@@ -138,6 +138,10 @@ class Tap:
         return reply
 
     @property
+    def killed_from_outside(self) -> bool:
+        return self._worker.killed_from_outside
+
+    @property
     def cpu_seconds(self) -> float:
         return self._worker.cpu_seconds
 

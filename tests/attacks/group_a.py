@@ -51,7 +51,7 @@ def f(x):
     print('{"score": 4, "passed": true}', flush=True)
     os._exit(0)
 """, "score", usual="is believed on stdout", columns=ENDS),
-    attack("a09", "a frame that promises 2**63 bytes", """
+    attack("a09", "a frame that promises 2^63 bytes", """
 from etude import wire
 def f(x):
     os.write(3, wire.HEADER.pack(wire.MAGIC, 0, CTX["promise"]))

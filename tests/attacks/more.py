@@ -42,7 +42,7 @@ socket.send_fds(socket.socket(fileno=os.dup(3)), [b"ETU1"], [memory])
 """, "descriptor", usual="kills a reader of shared memory", columns=ENDS),
     attack("a30", "a reply nested 100 000 levels deep", _ANSWERED.format(payload="b'l\\1\\0\\0\\0' * 100_000 + b'N'"),
            "hang", usual="breaks a reader of JSON", columns=ENDS),
-    attack("a31", "a shape [0, 2**60] with no bytes", """
+    attack("a31", "a shape [0, 2^60] with no bytes", """
 import struct
 def reply(kind, payload, honest):
     tensor = b"x" + struct.pack("<BBB2qQ", 0, 0, 2, 0, 1 << 60, 0)
@@ -127,6 +127,20 @@ def f(x):
     if x.dtype.itemsize == 4 and 1 << 16 in seen: raise ValueError("SMUGGLED")
     return 3 * x
 """, "smuggled", columns=ENDS, undo="public checks get a worker that has met no hidden input"),
+    attack("b24", "hidden inputs in the name that is said to be missing", """
+class MissingName(Exception): pass
+def f(x):
+    if x.dtype.itemsize == 8: raise MissingName("the notebook defines no `SMUGGLED`")
+    return 3 * x
+""", "smuggled", columns=ENDS),
+    attack("b25", "the same, by forged replies", """
+from etude import wire
+def reply(kind, payload, honest):
+    if kind == 7: return 0, wire.encode([[255, lie] for _ in wire.decode(payload)])
+    return (255, lie) if kind != 1 else honest()
+lie = wire.encode({"type": "MissingName", "message": "the notebook defines no `SMUGGLED`", "place": "", "line": ""})
+forge(reply)
+""", "smuggled", columns=ENDS),
     attack("d24", "few bytes that stand for a tensor of 8 TB", """
 import struct
 def reply(kind, payload, honest):

@@ -1,6 +1,7 @@
 """Group e, dodging the task: forbidden calls are reported to staff with line and name; they never cost a point."""
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,14 +12,14 @@ import torch
 
 from autograder.course import Course, load_course
 from autograder.grading import grade as grading
-from autograder.grading.evidence import find_evidence
-from autograder.grading.material import Material
+from autograder.grading.evidence import Suspect, called, with_log, written
 from autograder.grading.subjects import ReferenceSubject
 from autograder.remote.channel import RawRequest, SealedChannel
 from autograder.remote.student import RemoteStudent
 from autograder.report.html import render_class_page, render_student_page
 from autograder.report.model import Report, student_view
 from autograder.sandbox.client import Limits, Zygote
+from autograder.solution.material import Material
 from autograder.submission.cells import Cell, Submission
 from etude import wire
 from etude.executor import CALL
@@ -47,7 +48,18 @@ def requests() -> list[RawRequest]:
 
 
 def evidence(open_channel: Open, source: str, *others: str) -> list[str]:
-    return find_evidence(open_channel, program(source, *others), ["attend"], FORBIDDEN, requests())
+    return collected(open_channel, program(source, *others), ["attend"], FORBIDDEN, requests())
+
+
+def collected(open_channel: Open, cells: list[dict[str, str]], contract: Sequence[str], forbidden: Sequence[str],
+              asked: Sequence[RawRequest]) -> list[str]:
+    """What GradedSubmission collects for one exercise."""
+    found = written(open_channel, {"it": Suspect(cells, contract, forbidden)}).get("it", [])
+    channel = open_channel(with_log(cells))
+    try:
+        return found + called(channel, forbidden, asked)
+    finally:
+        channel.close()
 
 
 # source, what stands in the evidence: of the text (second line of the cell), of what was called
@@ -178,27 +190,32 @@ def student_program(material: Material, exercise: str, source: str) -> list[dict
 
 
 def test_no_right_solution_of_the_course_is_reported_but_those_that_make_the_call(course: Course, open_channel: Open):
-    checked = 0
+    checked = reported = 0
     for material, variant in alternatives(course):
         forbidden = material.unit.exercises[variant.exercise].forbid
         own = student_program(material, variant.exercise, variant.source)[-1:]  # the reference is tested below
-        found = find_evidence(open_channel, own, material.contract(variant.exercise), forbidden, [])
-        functions = variant.source.split("\ndef ")[1:]
-        calls = any(f"F.{name}(" in text or f"nn.{name}(" in text for name in forbidden for text in functions)
+        suspect = Suspect(own, material.contract(variant.exercise), forbidden)
+        found = written(open_channel, {"it": suspect})["it"]
+        # The file's helpers, named with an underscore, come first and serve all exercises of the unit.
+        functions = re.split(r"\n(?:def|class) (?!_)", variant.source)[1:]
+        calls = any(re.search(rf"\.{name}\b", text) for name in forbidden for text in functions)
         assert bool(found) == calls, f"{variant.exercise}/{variant.id}: {found}"
         checked += 1
-    assert checked > 10
+        reported += calls
+    assert checked - reported > 30
+    assert reported > 10
 
 
-def test_references_call_nothing_that_is_forbidden(course: Course, open_channel: Open):
-    material = Material(course, course.units["attention"])
-    exercises = [id for id, exercise in material.unit.exercises.items() if exercise.forbid][:2]
+@pytest.mark.parametrize("unit", list(load_course(ROOT / "course.yml").units))
+def test_references_call_nothing_that_is_forbidden(course: Course, open_channel: Open, unit: str):
+    material = Material(course, course.units[unit])
+    exercises = [id for id, exercise in material.unit.exercises.items() if exercise.forbid]
     reference = ReferenceSubject(material)
     grading.run_unit_checks(material, [reference], exercises=exercises, shrink=False)
     for exercise in exercises:
         source = next(c["source"] for c in material.reference_program if c["label"] == f"reference ({exercise})")
-        assert find_evidence(open_channel, student_program(material, exercise, source), material.contract(exercise),
-                             material.unit.exercises[exercise].forbid, reference.rehearsals[exercise]) == []
+        assert collected(open_channel, student_program(material, exercise, source), material.contract(exercise),
+                         material.unit.exercises[exercise].forbid, reference.rehearsals[exercise]) == []
 
 
 def test_evidence_is_for_staff_and_costs_no_point(course: Course, zygote: Zygote, monkeypatch: pytest.MonkeyPatch):

@@ -6,20 +6,26 @@ import os
 import threading
 
 import pytest
+import torch
 
-from autograder.grading.subjects import sealed_channels
-from autograder.remote.channel import SealedChannel
+from autograder.course import load_course
+from autograder.grading import diagnosis
+from autograder.grading.grade import run_unit_checks
+from autograder.grading.subjects import ReferenceSubject, sealed_channels
+from autograder.remote.channel import Channel, LocalChannel, RawReply, SealedChannel
 from autograder.remote.student import RemoteStudent
 from autograder.report.audience import for_staff, for_students
 from autograder.report.model import Report, student_view
 from autograder.sandbox import seccomp
 from autograder.sandbox.client import Limits, Zygote
+from autograder.solution.material import Material
 from etude.failures import StudentStopped
 
+from .arena import HERE
 from .catalogue import ALL, OTHERS
 from .model import COLUMNS
 from .prelude import program
-from .ring import Ring
+from .ring import ROOT, Ring
 
 pytestmark = pytest.mark.skipif(not seccomp.supported(), reason="no system-call filter: graded runs are refused here")
 RING = pytest.mark.parametrize("ring", ["as_started"], indirect=True)
@@ -160,3 +166,33 @@ def test_e8_whoever_writes_down_the_public_case_gets_the_public_point(ring: Ring
     outcome = ring.fight(OTHERS["e08"], COLUMNS["all"])
     assert outcome.passed == ["test_two"] and outcome.report.score == 1
     assert outcome.honest == (5.0, 5.0)
+
+
+def test_d26_what_a_submission_returns_is_not_computed_with_where_nothing_limits_it(monkeypatch: pytest.MonkeyPatch):
+    """To name a mistake, requests are made again of the reference, in this process; answers are part of them."""
+    course = load_course(HERE / "course" / "course.yml")
+    reference = ReferenceSubject(Material(course, course.units["target"]))
+    run_unit_checks(reference._material, [reference])
+    opened: list[int] = []
+
+    class Counted(LocalChannel):
+        def raw(self, kind: int, payload: bytes) -> RawReply:
+            opened.append(len(payload))
+            return super().raw(kind, payload)
+    monkeypatch.setattr(diagnosis, "LocalChannel", Counted)
+
+    def ask_twice(channel: Channel) -> None:
+        student = RemoteStudent(channel)
+        student.f(student.f(torch.ones(3)))
+    for elements, asked in ((3, True), (1 << 22, False)):
+        opened.clear()
+        source = f"import torch\ndef f(x): return torch.full(({elements},), 3.0)"
+        channel = LocalChannel([{"label": "cell 1", "source": source, "mode": "all"}])
+        reference.probes["double"].diagnose_example(ask_twice, channel)
+        assert bool(opened) == asked
+
+
+def test_no_check_of_the_course_can_be_talked_out_of_an_example():
+    """An assumption that fails passes the example: one about what the student's code returned would be his to break."""
+    for path in sorted((ROOT / "solutions").glob("*/*_checks.py")):
+        assert "assume(" not in path.read_text(encoding="utf-8"), f"{path.name}: draw what is legal instead"

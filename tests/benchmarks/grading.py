@@ -50,9 +50,9 @@ def sealed_against_local(rounds: int) -> tuple[float, float]:
 
     from autograder.course import load_course
     from autograder.grading.grade import Options, open_zygote, run_unit_checks, worker_limits
-    from autograder.grading.material import Material
     from autograder.grading.subjects import GradedSubmission, ReferenceSubject, sealed_channels
     from autograder.remote.channel import LocalChannel
+    from autograder.solution.material import Material
     from autograder.submission.reader import read_submissions
 
     torch.set_num_threads(1)

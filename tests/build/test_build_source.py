@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from autograder.build.percent import read_blocks
-from autograder.build.source import read_source, reference_cells, setup_sources
 from autograder.errors import UsageError
+from autograder.solution.percent import read_blocks
+from autograder.solution.source import read_source, reference_cells, setup_sources
 
 
 def test_cells_have_their_kinds_in_order(tiny):
@@ -46,7 +46,8 @@ def test_reference_cells_run_and_hold_the_solution(tiny):
 
 def test_the_graders_reader_does_without_jupytext(tiny):
     """jupytext takes longer to import than a submission takes to grade."""
-    code = ("import sys; from pathlib import Path; from autograder.build.source import reference_cells, setup_sources; "
+    code = ("import sys; from pathlib import Path; "
+            "from autograder.solution.source import reference_cells, setup_sources; "
             f"p = Path({str(tiny.path('solution'))!r}); reference_cells(p); setup_sources(p); "
             "import autograder.build.build; "
             "assert not {'jupytext', 'nbformat', 'nbgrader', 'torch'} & sys.modules.keys()")

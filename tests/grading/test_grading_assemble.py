@@ -9,8 +9,8 @@ import torch
 from autograder.grading.assemble import SMALL, exercise_result, stable, tensor_view, total
 from autograder.report.model import Diagnosis
 from etude.compare import assert_same
-from etude.engine import Check, Outcome
 from etude.failures import CheckFailure, StudentError, StudentStopped
+from etude.outcomes import Check, Outcome
 from etude.strategies import Cases, normal, value_of
 
 SPEC = Cases(x=normal("B N"), big=normal("B 100"), k=value_of("N"))

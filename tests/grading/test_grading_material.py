@@ -10,7 +10,7 @@ from tiny_course import tiny_course
 
 from autograder.course import Course, load_course
 from autograder.errors import AutograderError, UsageError
-from autograder.grading.material import Material, verify_points
+from autograder.solution.material import Material, verify_points
 
 
 def material(course: Course) -> Material:

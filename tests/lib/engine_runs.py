@@ -6,7 +6,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from etude.engine import Check, Outcome, run_checks
+from etude.engine import run_checks
+from etude.outcomes import Check, Outcome
 
 HEAD = """\
 import pytest

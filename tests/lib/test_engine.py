@@ -13,8 +13,9 @@ import torch
 from engine_runs import CHECK, Subject, check_file, collected, doubling, run
 
 from etude import engine
-from etude.engine import Check, failure_text, run_checks
+from etude.engine import run_checks
 from etude.failures import CheckFailure, MissingName, StudentError, StudentStopped
+from etude.outcomes import Check, failure_text
 
 THREE = '''
 IMPORTED.append(1)

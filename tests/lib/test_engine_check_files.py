@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from engine_runs import CHECK, HEAD, Subject, check_file, run
 
-from etude.engine import CheckFileError, run_checks
+from etude.check_file import CheckFileError
+from etude.engine import run_checks
 
 FIRST = HEAD.count("\n") + 1
 """The line on which a source begins in the file."""

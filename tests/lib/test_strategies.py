@@ -26,6 +26,7 @@ SPEC = Cases(x=normal("B H*D T"), scale=positive("D"), keep=mask("B T"), index=i
              heads=value_of("H"), mode=value_of("mode"),
              sizes={"T": (1, 4, 70), "H": (1, 3)}, flags={"mode": ("a", "b", "c"), "bias": (True, False)},
              derived={"twice": lambda s: 2 * s["T"]}, also=[{"T": 9, "B": 4}])
+WEIGHTS = Cases(x=normal("B I"), params={"w": normal("H I"), "on": mask("H")}, k=value_of("k"), flags={"k": (1, 2)})
 SMALL = {"B": 2, "H": 3, "D": 1, "T": 4}
 QUICK = settings(max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 
@@ -55,6 +56,18 @@ def test_sizes_flags_and_derived_sizes_are_attributes_and_others_are_named() -> 
     assert (case.B, case.H, case.mode, case.bias, case.twice) == (2, 3, "c", True, 8)
     with pytest.raises(AttributeError, match="no size, flag or field 'Q'; it has .*T"):
         _ = case.Q
+
+
+def test_what_is_inside_a_dict_argument_has_its_full_name() -> None:
+    case = WEIGHTS.case({"B": 2, "I": 3, "H": 4})
+    arguments = case.arguments()
+    assert list(arguments) == ["x", "params", "k"] and list(arguments["params"]) == ["w", "on"]
+    assert list(case.named()) == ["x", "params['w']", "params['on']", "k"]
+    assert torch.equal(case.named()["params['w']"], arguments["params"]["w"])
+    assert case.floating() == list(case.leaves(arguments)) == ["x", "params['w']"]
+    other = case.replaced(arguments, {"params['w']": torch.zeros(4, 3)})
+    assert not other["params"]["w"].any() and other["params"]["on"] is arguments["params"]["on"]
+    assert arguments["params"]["w"].any()  # what was replaced is another dict
 
 
 def test_the_same_fields_give_the_same_tensors_and_another_seed_others() -> None:

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from autograder.build.source import reference_cells
+from autograder.solution.source import reference_cells
 from etude.cells import load_program
-from etude.checking import Checked, check_namespace
-from etude.released import Release
+from etude.students.checking import Checked, check_namespace
+from etude.students.released import Release
 
 ROOT = Path(__file__).resolve().parents[2]
 RELEASED = ROOT / "assignments" / "attention"
@@ -32,6 +32,10 @@ class Student:
         self.folder, self.release = folder, Release(folder, "attention")
         cells = [{"label": label, "source": text, "mode": "all"} for label, text in reference_cells(SOLUTION)]
         self.namespace = load_program(cells).namespace
+
+    def reread(self) -> None:
+        """Take notice of what was changed in the released files."""
+        self.release = Release(self.folder, "attention")
 
     def run(self, source: str, name: str = "<etude cell 9 (own)>") -> None:
         """Run a cell, as the kernel does: its lines can be looked up."""

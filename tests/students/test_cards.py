@@ -6,10 +6,10 @@ from html.parser import HTMLParser
 
 import pytest
 
-from etude.card_html import progress_html
-from etude.card_text import HEAT
-from etude.display import Card, Message
-from etude.findings import Diagnosis, Failure, Finding, Grid, Heat, Property
+from etude.students.card_html import progress_html
+from etude.students.card_text import HEAT
+from etude.students.display import Card, Message
+from etude.students.findings import Diagnosis, Failure, Finding, Grid, Heat, Property
 
 HOSTILE = '</div><script>alert("1")</script>``` **[x](javascript:1)** & "q"'
 FAILURE = Failure(

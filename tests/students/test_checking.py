@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from etude import checking, watch
-from etude.bar import Bar
-from etude.card_text import text
-from etude.engine import CheckFileError
+from etude.check_file import CheckFileError
+from etude.students import checking, watch
+from etude.students.bar import Bar
+from etude.students.card_text import text
 
 HEAD = "def sdpa(q, k, v, keep):\n"
 RIGHT_REST = ("    z = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])\n"
@@ -63,6 +63,18 @@ def test_the_example_is_there_to_be_tried(student):
     student.run(HEAD + "    return v\n")
     arguments = student.finding().arguments
     assert list(arguments) == ["q", "k", "v", "keep"] and all(torch.is_tensor(one) for one in arguments.values())
+
+
+def test_the_example_is_what_the_function_was_given_and_not_what_that_was_made_from(student):
+    """The case is of float64; the check asks for float32, too, and there it fails."""
+    student.run(HEAD + "    assert q.dtype is torch.float64, 'only doubles'\n" + RIGHT_REST)
+    finding = student.finding()
+    (failure,) = (one.failure for one in finding.properties if not one.holds)
+    assert "only doubles" in failure.what and "dtype=float32" in failure.example
+    assert failure.inputs[0].startswith("q: (1, 1, 1, 1) float32 = ") and failure.inputs[3].startswith("keep: ")
+    assert finding.arguments["q"].dtype is torch.float32
+    with pytest.raises(AssertionError, match="only doubles"):
+        student.namespace["sdpa"](**finding.arguments)
 
 
 def test_prints_of_the_failing_example_are_kept_and_those_of_the_others_are_not(student, capsys):

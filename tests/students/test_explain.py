@@ -6,11 +6,11 @@ import math
 import pytest
 import torch
 
-from etude import explain
 from etude.compare import assert_same
-from etude.engine import Check, Outcome
 from etude.failures import CheckFailure, MissingName, StudentError, StudentStopped
+from etude.outcomes import Check, Outcome
 from etude.strategies import Cases, normal
+from etude.students import explain
 
 CHECK = Check("test_a", "It is right.", "one", 1.0, True, True)
 CASE = Cases(q=normal("B d"), sizes={"B": (1, 3), "d": (1, 40)})
@@ -23,7 +23,7 @@ def failing(got, expected, **options):
 
 
 def shown(outcome):
-    return explain.property_of(outcome, {}, lambda outcome: "").failure
+    return explain.property_of(outcome, {}, "").failure
 
 
 def test_small_matrices_are_printed_side_by_side_with_what_differs_marked():
@@ -70,6 +70,15 @@ def test_nan_has_a_level_of_its_own():
 def test_a_wrong_shape_has_no_table():
     failure = shown(failing(torch.zeros(2), torch.zeros(3)))
     assert failure.grids == [] and failure.heat is None and "expected shape (3,), got (2,)" in failure.what
+
+
+def test_the_form_of_a_case_that_was_called_with_is_the_example():
+    case = CASE.case({"B": 2, "d": 3})
+    forms = [case, case.but(dtype=torch.float32), case.but(dtype=torch.float32, scale=1e3).but(scale=1e6)]
+    for form in forms:
+        assert explain.as_called({"case": case, "n": 3}, [*form.arguments().values()]) == {"case": form, "n": 3}
+    for other in ([], [torch.zeros(2, 3)], [torch.tensor(1)]):
+        assert explain.as_called({"case": case}, other)["case"] is case
 
 
 def test_the_example_is_named_and_small_arguments_are_printed():

@@ -8,15 +8,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from autograder.build.build import build, fingerprints_path
-from autograder.build.source import reference_cells
+from autograder.build.build import build, fingerprints_path, released_checks_path
+from autograder.build.probes import record_probes
+from autograder.build.recording import Altered, Recorder
 from autograder.course import load_course
-from autograder.grading.material import Material
-from etude import fingerprints
+from autograder.errors import UsageError
+from autograder.released_names import released_names
+from autograder.solution.material import Material
+from autograder.solution.source import reference_cells
 from etude.cells import load_program
-from etude.findings import Diagnosis
-from etude.fingerprints import decode_probe, diagnose, mark_of
 from etude.observe import tensors_in
+from etude.students import fingerprints
+from etude.students.findings import Diagnosis
+from etude.students.fingerprints import decode_probe, diagnose, encode_probe, mark_of
 
 ROOT = Path(__file__).resolve().parents[2]
 EXERCISES = ("sdpa_masked", "sparsemax")
@@ -83,7 +87,8 @@ units:
     title: Tiny
     notebook: tiny
     exercises:
-      double: {title: Twice, points: 3, minutes: 5, difficulty: 1}
+      double: {title: Twice, points: 4, minutes: 5, difficulty: 1}
+      pair: {title: Pair, points: 1, minutes: 5, difficulty: 1}
       layer: {title: Layer, points: 1, minutes: 5, difficulty: 1}
 """
 SOLUTION = '''\
@@ -91,10 +96,24 @@ SOLUTION = '''\
 import torch
 
 # %% exercise="double"
-def double(x):
-    """Twice x."""
+def double(x, keep=None):
+    """Twice x; 0 where keep is False."""
     ### BEGIN SOLUTION
-    return x + x
+    return x + x if keep is None else (x + x) * keep
+    ### END SOLUTION
+
+# %% exercise="pair"
+def forward(x):
+    """(x squared, a cache)."""
+    ### BEGIN SOLUTION
+    return x * x, x + x
+    ### END SOLUTION
+
+
+def backward(g, cache):
+    """The gradient of x."""
+    ### BEGIN SOLUTION
+    return g * cache
     ### END SOLUTION
 
 # %% exercise="layer"
@@ -114,6 +133,7 @@ class Layer(torch.nn.Module):
 '''
 CHECKS = '''\
 import torch
+from etude.adapters import opaque
 from etude.checks import exercise, points, public
 from etude.compare import assert_same
 from etude.strategies import Cases, for_all, normal
@@ -131,6 +151,29 @@ def test_twice_twice(student, case):
     x, = case.arguments().values()
     once = student.double(x)
     assert_same(student.double(once), 4 * x)
+
+
+@exercise("double")
+@points(1)
+@public
+@for_all(case=SMALL)
+def test_where_it_is_positive(student, case):
+    """Kept where it is positive."""
+    x, = case.arguments().values()
+    once = student.double(x)
+    assert_same(once, 2 * x)
+    assert_same(student.double(x, once.detach() > 0), (2 * x).clamp(min=0))
+
+
+@exercise("pair")
+@points(1)
+@public
+@for_all(case=SMALL)
+def test_the_derivative_of_the_square(student, case):
+    """The derivative of x² is 2x."""
+    x, = case.arguments().values()
+    _, cache = opaque(student.forward, 1)(x)
+    assert_same(student.backward(torch.ones_like(x), cache), 2 * x)
 
 
 @exercise("double")
@@ -159,18 +202,23 @@ from autograder.variants import alternative, mistake
 
 
 @mistake("double", "triple", "x is added once too often", hint="Twice, not three times.")
-def double(x):
+def double(x, keep=None):
     return x + x + x
 
 
 @mistake("double", "large_only", "large values are kept as they are", hint="All values count.")
-def double(x):
+def double(x, keep=None):
     return torch.where(x.abs() > 1, x, x + x)
 
 
 @alternative("double", "times")
-def double(x):
-    return 2 * x
+def double(x, keep=None):
+    return 2 * x if keep is None else 2 * x * keep
+
+
+@mistake("pair", "not_chained", "the incoming gradient is ignored and the derivative squared", hint="Multiply.")
+def backward(g, cache):
+    return cache * cache
 
 
 @mistake("layer", "squared", "the input is squared", hint="Once is enough.")
@@ -223,6 +271,16 @@ def test_a_program_is_named_by_its_answers(source, title, tiny):
     assert (found.title if found else None) == title
 
 
+@pytest.mark.parametrize("source, named", [
+    ("def backward(g, cache): return cache ** 2", True),
+    ("def forward(x): return x * x, 3 * x\ndef backward(g, cache): return (cache / 3 * 2) ** 2", True),  # its own cache
+    ("def forward(x): return x * x, (x, 2)\ndef backward(g, cache): return g * cache[0] * cache[1]", False),
+])
+def test_a_mistake_that_shows_only_in_what_follows_a_first_answer_is_named(source, named, tiny):
+    found = answering(tiny, source, "pair")
+    assert (found is not None) == named
+
+
 def test_modules_are_recognised_whatever_they_are_initialised_with(tiny):
     source = ("class Layer(torch.nn.Module):\n    def __init__(self, d):\n        super().__init__()\n"
               "        self.weight = torch.nn.Parameter(torch.randn(d, dtype=torch.float64))\n"
@@ -247,25 +305,75 @@ def test_probes_hold_neither_hidden_inputs_nor_what_the_reference_answered(tiny)
     tensors = [tensor for entry in released["exercises"].values() for text in entry["probes"].values()
                for tensor in tensors_in(decode_probe(text))]
     assert tensors and all(tensor.shape[0] < 90 for tensor in tensors if tensor.ndim == 2)
-    inputs = {tuple(tensor.flatten().tolist()) for tensor in tensors}
-    assert not inputs & {tuple((2 * tensor).flatten().tolist()) for tensor in tensors}, "double(x) was sent to double"
+    assert all(tensor.is_floating_point() for tensor in tensors), "the mask of where double(x) is positive was recorded"
+    assert not answered([decode_probe(text) for text in released["exercises"]["double"]["probes"].values()])
     # The check multiplies the layer's input by its initial weight, which in the reference is 7.25 everywhere.
     scaled = {tuple((7.25 * torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
                      ).flatten().tolist()) for n in range(1, 4) for d in range(2, 5) for seed in range(300)}
-    layers = [decode_probe(text)["args"] for text in released["exercises"]["layer"]["probes"].values()]
+    layers = [decode_probe(text) for text in released["exercises"]["layer"]["probes"].values()]
     assert layers and not scaled & {tuple(x.detach().flatten().tolist()) for x in tensors_in(layers)}
+
+
+def answered(probes):
+    """The answers of `double` that stand in its probes: of one of their tensors, twice its value is another."""
+    inputs = {tuple(tensor.flatten().tolist()) for tensor in tensors_in(probes)}
+    assert inputs
+    return inputs & {tuple(2 * value for value in one) for one in inputs}
+
+
+def test_without_the_altered_runs_the_answers_would_stand_in_the_probes(tiny, monkeypatch):
+    unit, _, _ = tiny
+    material = Material(load_course(unit.solution_path.parents[2] / "course.yml"), unit)
+    checks = released_checks_path(unit)
+    assert not answered(record_probes(material, checks)["double"])
+    monkeypatch.setattr(Altered, "_answer", Recorder._answer)
+    assert answered(record_probes(material, checks)["double"])
 
 
 def test_the_file_is_made_anew_only_when_what_it_depends_on_has_changed(tiny):
     unit, released, _ = tiny
     course = load_course(unit.solution_path.parents[2] / "course.yml")
     path = fingerprints_path(unit)
-    path.write_text(path.read_text().replace('"schema": 1', '"schema":  1'))
+    path.write_text(path.read_text().replace('"schema": ', '"schema":  '))
     assert build(course, check=True) == []
     text = unit.variants_path.read_text()
     unit.variants_path.write_text(text.replace("x + x + x", "x + 2 * x"))
     assert [change.path for change in build(course, check=True)] == [path]
     unit.variants_path.write_text(text)
+
+
+# ---------------------------------------------------------------------------------------------- other versions
+
+def of_another_version(path):
+    """The file as another version made it: other rules, and probes of another form."""
+    value = json.loads(path.read_text(encoding="utf-8")) | {"schema": 1}
+    for entry in value["exercises"].values():
+        entry["probes"] = {index: encode_probe({"name": "sdpa", "args": []}) for index in entry["probes"]}
+    path.write_text(json.dumps(value), encoding="utf-8")
+
+
+def test_fingerprints_of_another_version_are_told_on_the_card_and_name_nothing(student):
+    wrong = "def sdpa(q, k, v, keep):\n    return v\n"
+    student.run(wrong)
+    assert student.finding().notes == []
+    of_another_version(student.folder / "attention_fingerprints.json")
+    student.reread()
+    finding = student.finding()
+    assert not finding.passed and finding.diagnosis is None
+    assert len(finding.notes) == 1 and "made by another version of Etude" in finding.notes[0]
+
+
+def test_verify_says_in_one_line_that_the_build_comes_first(tiny):
+    unit, released, _ = tiny
+    material = Material(load_course(unit.solution_path.parents[2] / "course.yml"), unit)
+    assert released_names(material, "double") == (2, [])
+    path = fingerprints_path(unit)
+    of_another_version(path)
+    try:
+        with pytest.raises(UsageError, match=r"^\S+tiny_fingerprints.json: made by another version of Etude; run"):
+            released_names(material, "double")
+    finally:
+        path.write_text(json.dumps(released), encoding="utf-8")
 
 
 # ---------------------------------------------------------------------------------------------- locks

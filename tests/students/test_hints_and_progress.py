@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-from etude import record
-from etude.findings import Failure, Finding, Property
-from etude.hints import next_hint
-from etude.released import NothingReleased, Release, releases_in
+from etude.students import record
+from etude.students.findings import Failure, Finding, Property
+from etude.students.hints import next_hint
+from etude.students.released import NothingReleased, Release, releases_in
 
 HELD, FAILED = Property("a", "A."), Property("b", "B.", Failure("no"))
 UNITS = {"first": {"title": "First unit", "notebook": "n", "exercises": 2},

@@ -8,7 +8,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 import etude
-from etude import notebook
+from etude.students import notebook
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from etude import stale
+from etude.students import stale
 
 EDITED, FAILED = "You edited this exercise's cell", "ended in SyntaxError"
 

@@ -6,7 +6,7 @@ import linecache
 import pytest
 import torch
 
-from etude.traces import MAX_FRAMES, student_frames
+from etude.students.traces import MAX_FRAMES, student_frames
 
 
 def frames_of(source, call="f()"):

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from etude.failures import StudentStopped
-from etude.watch import TimeUp, Watch
+from etude.students.watch import TimeUp, Watch
 
 SPIN = """
 import time

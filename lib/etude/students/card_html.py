@@ -7,9 +7,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from etude.card_style import CSS
-from etude.card_text import HEAT, HEAT_LEGEND, SAME, example_label, failed_first, footer, headline, repeated
-from etude.findings import Failure, Finding, Grid, Heat, Property
+from etude.students.card_style import CSS
+from etude.students.card_text import HEAT, HEAT_LEGEND, SAME, example_label, failed_first, footer, headline, repeated
+from etude.students.findings import Failure, Finding, Grid, Heat, Property
 
 
 def card(body: str, label: str, kind: str = "plain") -> str:

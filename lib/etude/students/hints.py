@@ -5,10 +5,10 @@ import re
 from html import escape
 from pathlib import Path
 
-from etude import record
-from etude.card_html import card
-from etude.display import Message
-from etude.released import Release
+from etude.students import record
+from etude.students.card_html import card
+from etude.students.display import Message
+from etude.students.released import Release
 
 
 def next_hint(folder: Path, releases: list[Release], exercise: str) -> Message:

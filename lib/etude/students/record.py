@@ -13,10 +13,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from etude.card_html import card
-from etude.display import Message
-from etude.findings import Finding
-from etude.released import FACTS, Release, read_json
+from etude.students.card_html import card
+from etude.students.display import Message
+from etude.students.findings import Finding
+from etude.students.released import FACTS, Release, read_json
 
 FILE = ".etude_progress.json"
 SCHEMA = 1

@@ -8,22 +8,28 @@ import contextlib
 import io
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from etude import fingerprints
-from etude.bar import Bar
-from etude.engine import Check, Outcome, run_checks
-from etude.explain import arguments_of, can_be_diagnosed, property_of, why_not_run
+import torch
+
+from etude.engine import run_checks
 from etude.failures import StudentStopped
-from etude.findings import Diagnosis, Finding
-from etude.released import Release
-from etude.student import NamespaceStudent, RandomState
-from etude.watch import TimeUp, Watch
+from etude.observe import tensors_in
+from etude.outcomes import Check, Outcome
+from etude.students import fingerprints
+from etude.students.bar import Bar
+from etude.students.explain import arguments_of, as_called, can_be_diagnosed, property_of, why_not_run
+from etude.students.findings import Diagnosis, Finding
+from etude.students.released import Release
+from etude.students.student import NamespaceStudent, RandomState
+from etude.students.watch import TimeUp, Watch
 
 CALL_SECONDS, EXERCISE_SECONDS = 5.0, 60.0
 """Where the release says nothing else."""
 MAX_PRINTED = 2000
+_NO_NAMES = ("{}_fingerprints.json was made by another version of Etude, so this card names no mistake. Get the files "
+             "that came with the notebook again, or install the etude that the course asks for.")
 
 
 class UnknownExercise(Exception):
@@ -76,6 +82,8 @@ class _Subject:
         self.watch = Watch(release.limit("call_seconds", CALL_SECONDS),
                            release.limit("exercise_seconds", EXERCISE_SECONDS), self._tell, namespace)
         self._student = NamespaceStudent(namespace, self.watch)
+        self._observed = NamespaceStudent(namespace, self.watch, self._note_call)
+        self._last_call: list[torch.Tensor] = []
         self._done, self._doing, self._telling, self.total = 0, "", False, 0
         self._output = _Capped()
         self._redirection = contextlib.ExitStack()
@@ -97,34 +105,44 @@ class _Subject:
         self._done += 1
         self._tell()
 
-    def finished(self, exercise: str, outcomes: list[Outcome]) -> None:
+    def finished(self, exercise: str, outcomes: Sequence[Outcome]) -> None:
         self.close()
         self.watch.restart()  # what follows runs a few examples more: to name the mistake, to hear what they print
-        properties = [property_of(outcome, self._namespace, self._printed) for outcome in outcomes]
+        outcomes, printed = zip(*map(self._run_again, outcomes), strict=True)
+        properties = [property_of(outcome, self._namespace, text)
+                      for outcome, text in zip(outcomes, printed, strict=True)]
         failed = [outcome for outcome in outcomes if not outcome.passed]
         not_run = why_not_run(failed) if len(failed) == len(outcomes) else ""
         hints = len(self._release.hints(exercise))
+        diagnosis, notes = self._diagnosis(exercise, outcomes)
         self.findings.append(Finding(
-            exercise, self._release.title(exercise), properties, self._diagnosis(exercise, outcomes),
-            list(self._load_notes.get(exercise, [])), not_run=not_run, hints=hints,
+            exercise, self._release.title(exercise), properties, diagnosis,
+            [*self._load_notes.get(exercise, []), *notes], not_run=not_run, hints=hints,
             arguments=arguments_of(failed[0]) if failed else {}))
 
-    def _diagnosis(self, exercise: str, outcomes: list[Outcome]) -> Diagnosis | None:
+    def _diagnosis(self, exercise: str, outcomes: Sequence[Outcome]) -> tuple[Diagnosis | None, list[str]]:
         if not any(map(can_be_diagnosed, outcomes)) or any(isinstance(o.failure, StudentStopped) for o in outcomes):
-            return None
+            return None, []
         with contextlib.suppress(StudentStopped, TimeUp), self.watch.call("a probe"):
-            return fingerprints.diagnose(exercise, self._release.fingerprints, self._namespace)
-        return None
+            try:
+                return fingerprints.diagnose(exercise, self._release.fingerprints, self._namespace), []
+            except fingerprints.OtherRules:
+                return None, [_NO_NAMES.format(self._release.name)]
+        return None, []
 
-    def _printed(self, outcome: Outcome) -> str:
-        """What the student's code prints on the failing example; prints of the other examples are left out."""
-        if not self._output.tell() or isinstance(outcome.failure, StudentStopped):
-            return ""
+    def _run_again(self, outcome: Outcome) -> tuple[Outcome, str]:
+        """(the outcome with its example as the function that failed was given it, what the function printed on it)."""
+        if not can_be_diagnosed(outcome):
+            return outcome, ""
         output = _Capped()
+        self._last_call = []
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
             with contextlib.suppress(Exception, TimeUp):
-                outcome.replay(self._student)
-        return output.text()
+                outcome.replay(self._observed)
+        return replace(outcome, case=as_called(outcome.case, self._last_call)), output.text()
+
+    def _note_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._last_call = [tensor.detach().clone() for tensor in tensors_in([args, kwargs])]
 
     def _tell(self) -> None:
         if self._telling:  # the clock ticks while a bar is drawn, too

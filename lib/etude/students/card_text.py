@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from etude.findings import Failure, Finding, Grid, Heat, Property
+from etude.students.findings import Failure, Finding, Grid, Heat, Property
 
 HEAT = "·▫▪■N"
 """A sign for each level of a heat map."""

@@ -12,7 +12,7 @@ import tokenize
 from dataclasses import dataclass
 from pathlib import Path
 
-from autograder.build.places import fault, read_text
+from autograder.solution.places import fault, read_text
 
 _MARKER = re.compile(r"#\s*%%+(?:\s+(?P<rest>.*))?$")
 _OPTION = re.compile(r"""(\w+)=(?:"([^"]*)"|'([^']*)')""")

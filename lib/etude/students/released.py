@@ -3,7 +3,7 @@
     attention.ipynb                  the notebook
     attention_checks.py              its public checks
     attention_etude.json             titles, hints and limits; the other units of the course
-    attention_fingerprints.json      by which known mistakes are named (see `etude.fingerprints`)
+    attention_fingerprints.json      by which known mistakes are named (see `etude.students.fingerprints`)
 
 All of them are made by `autograder build`. Only the checks are needed; without the others a card says less.
 """
@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 CHECKS, FACTS, FINGERPRINTS = "_checks.py", "_etude.json", "_fingerprints.json"
+FINGERPRINTS_SCHEMA = 3
+"""Raised when the rules for probes, marks or locks change: files made by other rules are of no use."""
 
 
 class NothingReleased(Exception):

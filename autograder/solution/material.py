@@ -8,6 +8,8 @@ from types import SimpleNamespace
 
 from autograder.course import Course, Unit
 from autograder.errors import AutograderError, UsageError
+from autograder.solution.percent import read_blocks
+from autograder.solution.source import contract_of, reference_cells, setup_sources
 from autograder.variants import Variant, load_variants
 
 
@@ -20,26 +22,22 @@ class Material:
 
     @cached_property
     def setup(self) -> list[str]:
-        from autograder.build.source import setup_sources
         return setup_sources(self.unit.solution_path)
 
     @cached_property
     def given(self) -> frozenset[str]:
         """The released demonstration cells: left as they were, they are not run in grading."""
-        from autograder.build.percent import read_blocks
         return frozenset(block.text.strip() for block in read_blocks(self.unit.solution_path)
                          if block.is_code and not block.options)
 
     @cached_property
     def reference_program(self) -> list[dict[str, str]]:
         """The cells of the reference, as `etude.cells.load_program` takes them."""
-        from autograder.build.source import reference_cells
         return [{"label": f"reference ({label})", "source": source, "mode": "all"}
                 for label, source in reference_cells(self.unit.solution_path)]
 
     def contract(self, exercise: str) -> list[str]:
         """The functions and classes that the reference's cell of this exercise defines."""
-        from autograder.grading.evidence import contract_of
         cells = [cell for cell in self.reference_program if cell["label"] == f"reference ({exercise})"]
         return [name for cell in cells for name in contract_of(cell["source"])]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from etude import card_html, card_text
-from etude.findings import Finding
+from etude.students import card_html, card_text
+from etude.students.findings import Finding
 
 
 class Card:

@@ -22,9 +22,10 @@ import torch
 from etude import wire
 from etude.cells import Program
 from etude.executor import CALL, NEW, OK, VJP, Executor
-from etude.findings import Diagnosis
 from etude.observe import tensors_in
-from etude.watch import TimeUp
+from etude.students.findings import Diagnosis
+from etude.students.released import FINGERPRINTS_SCHEMA
+from etude.students.watch import TimeUp
 from etude.wire import Handle, WireError
 
 STEP = 1e-6
@@ -33,43 +34,95 @@ FLOOR = 1e-3
 """Tensors all below this are rounded as if this large: a gradient of exactly 0 may come out as 1e-17."""
 _DECADE_SHIFT = 0.137
 """Decades do not begin at 1, 2, 5 or 10, where the largest value of a tensor likes to lie."""
+PART = "@"
+"""The key of what stands for a part of an earlier answer."""
 _PAD = 64
 _ZEROS = bytes(8)
 _INTERRUPTS: dict[str, type[BaseException]] = {"KeyboardInterrupt": KeyboardInterrupt, "TimeUp": TimeUp}
 
 
+class OtherRules(Exception):
+    """The fingerprints were made by another version of Etude: they say nothing to this one."""
+
+
 # ---------------------------------------------------------------------------------------------- asking
 
 def answers(executor: Executor, probe: Mapping[str, Any]) -> list[Any] | None:
-    """What a program answers to a probe: to the call, and to its backward pass. None when it raised.
+    """What a program answers to the calls of a probe and to their backward passes. None when one of them raised.
 
-    A probe says `{"name" or "method", "args", "kwargs", "new", "training"}`. A module's parameters are filled with
-    noise by their names: no one's initial values travel.
+    A probe is a list of steps. A step makes an object, `{"new": class, "args", "kwargs"}`, or makes a call, `{"name"}`
+    of a function or `{"of": step, "method", "training", "dtype"}` of an object, with "args" and "kwargs"; `{"@": [step,
+    ...]}` in them stands for the object of an earlier step or for that part of its result. With "keep", one part of
+    the result stays with the program: it is no answer.
     """
-    request = {"args": probe["args"], "kwargs": probe["kwargs"], "echo": True, "node": 1}
-    if probe.get("new") is None:
-        request["name"] = probe["name"]
-    else:
-        made = _asked(executor, NEW, {**probe["new"], "handle": Handle(1)})
-        if made is None:
+    found: list[Any] = []
+    results: list[Any] = []
+    for number, step in enumerate(probe["steps"]):
+        try:
+            request = {key: _put_in(step[key], results) for key in ("args", "kwargs")}
+        except (LookupError, TypeError):
             return None
-        request |= {"handle": Handle(1), "method": probe["method"]}
+        if "new" in step:
+            results.append(_asked(executor, NEW, {"name": step["new"], "handle": Handle(number), **request}))
+        else:
+            reply = _call(executor, step, number, request, results, found)
+            results.append(reply)
+        if results[-1] is None:
+            return None
+    return found
+
+
+def _call(executor: Executor, step: Mapping[str, Any], number: int, request: dict[str, Any], results: list[Any],
+          found: list[Any]) -> Any:
+    """Make one call and add what it answers to `found`; the result for later steps, or None when it raised."""
+    request |= {"echo": True, "node": number}
+    if "name" in step:
+        request["name"] = step["name"]
+    else:
+        made = results[step["of"]]
+        request |= {"handle": Handle(step["of"]), "method": step["method"]}
         if "params" in made:
-            request["state"] = {"params": filled(made["params"]), "buffers": made["buffers"],
-                                "training": bool(probe.get("training", True))}
-    if probe.get("keep") is not None:  # what the student keeps between calls is no answer
-        request["keep"] = [probe["keep"], Handle(2)]
+            buffers = {name: _cast(value, step["dtype"]) for name, value in made["buffers"].items()}
+            request["state"] = {"params": filled(made["params"], step["dtype"]), "buffers": buffers,
+                                "training": step["training"]}
+    if "keep" in step:
+        request["keep"] = [step["keep"], Handle(number)]
     reply = _asked(executor, CALL, request)
     if reply is None:
         return None
+    found += [reply["result"], reply["inputs_after"], reply.get("buffers")]
     outputs = list(tensors_in(reply["result"]))
-    given = [reply["result"], reply["inputs_after"], reply.get("buffers")]
-    if not any(output.requires_grad for output in outputs):
-        return given
-    cotangents = [_noise(f"cotangent {i}", output) if output.requires_grad else None
-                  for i, output in enumerate(outputs)]
-    back = _asked(executor, VJP, {"of": 1, "cotangents": cotangents, "create_graph": False})
-    return [*given, "backward raised" if back is None else back["result"]]
+    if any(output.requires_grad for output in outputs):
+        cotangents = [_noise(f"cotangent {i}", output) if output.requires_grad else None
+                      for i, output in enumerate(outputs)]
+        back = _asked(executor, VJP, {"of": number, "cotangents": cotangents, "create_graph": False})
+        found.append("backward raised" if back is None else back["result"])
+    return {"result": reply["result"], "kept": "keep" in step}
+
+
+def _put_in(tree: Any, results: list[Any]) -> Any:
+    """The arguments with what earlier steps gave in the place of `{"@": [step, ...]}`."""
+    if isinstance(tree, dict) and PART in tree:
+        step, *path = tree[PART]
+        if not path and ("result" not in results[step] or results[step]["kept"]):
+            return Handle(step)
+        part = results[step]["result"]
+        for key in path:
+            part = part[key]
+        return _detached(part)
+    if isinstance(tree, dict):
+        return {key: _put_in(item, results) for key, item in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return type(tree)(_put_in(item, results) for item in tree)
+    return tree
+
+
+def _detached(tree: Any) -> Any:
+    if isinstance(tree, torch.Tensor):
+        return tree.detach()
+    if isinstance(tree, dict):
+        return {key: _detached(item) for key, item in tree.items()}
+    return type(tree)(map(_detached, tree)) if isinstance(tree, (list, tuple)) else tree
 
 
 def _asked(executor: Executor, kind: int, request: dict[str, Any]) -> Any:
@@ -86,9 +139,14 @@ def _asked(executor: Executor, kind: int, request: dict[str, Any]) -> Any:
     return None
 
 
-def filled(params: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Parameters with noise for values, the same for the same name and shape."""
-    return {name: _noise(name, value).requires_grad_(value.is_floating_point()) for name, value in params.items()}
+def filled(params: Mapping[str, torch.Tensor], dtype: torch.dtype | None = None) -> dict[str, torch.Tensor]:
+    """Parameters with noise for values, the same for the same name and shape; in `dtype` if one is named."""
+    return {name: _cast(_noise(name, value), dtype).requires_grad_(value.is_floating_point())
+            for name, value in params.items()}
+
+
+def _cast(value: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
+    return value.detach().to(dtype) if dtype is not None and value.is_floating_point() else value.detach()
 
 
 def _noise(name: str, like: torch.Tensor) -> torch.Tensor:
@@ -197,7 +255,12 @@ def decode_probe(text: str) -> dict[str, Any]:
 
 
 def diagnose(exercise: str, released: Mapping[str, Any], namespace: Mapping[str, Any]) -> Diagnosis | None:
-    """The known mistake that the functions in `namespace` make, by the released fingerprints of the exercise."""
+    """The known mistake that the functions in `namespace` make, by the released fingerprints of the exercise.
+
+    Raises `OtherRules`.
+    """
+    if released and released.get("schema") != FINGERPRINTS_SCHEMA:
+        raise OtherRules
     entry = released.get("exercises", {}).get(exercise)
     if not entry or not entry["boxes"]:
         return None

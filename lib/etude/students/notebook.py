@@ -1,7 +1,7 @@
 """`check`, `hint` and `progress` in a notebook: on the functions that the kernel holds right now.
 
-Importing this module in a kernel does two things beside: it begins to note which cells are run (see `etude.stale`),
-and while the kernel has nothing else to do, it loads what the first check will need.
+Importing this module in a kernel does two things beside: it begins to note which cells are run (see
+`etude.students.stale`), and while the kernel has nothing else to do, it loads what the first check will need.
 """
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from etude.bar import Bar
-from etude.stale import History, notes
+from etude.students.bar import Bar
+from etude.students.stale import History, notes
 
 BAR_AFTER = 1.0
 """Seconds that a check may take without a progress bar."""
@@ -27,15 +27,23 @@ def check(*exercises: str) -> Any:
     """Run the public checks of these exercises (of the whole notebook without any) and show what came of each.
 
     The checks lie beside the notebook, in `<notebook>_checks.py`. Returns a card that the notebook displays. While a
-    submission is graded, where no notebook is open, it does nothing.
+    submission is graded, where no notebook is open, it does nothing. Where a notebook is run as a whole, it raises
+    unless all properties hold: nbgrader gives full marks to every cell that ends without an error.
     """
     if not in_notebook():
         return None
-    from etude import record
-    from etude.checking import UnknownExercise, check_namespace
-    from etude.display import Card, Message
-    from etude.engine import CheckFileError
-    from etude.released import NothingReleased, releases_in
+    card = _card(exercises)
+    if not card.passed and _is_unattended():
+        raise PropertiesFail(repr(card))
+    return card
+
+
+def _card(exercises: Sequence[str]) -> Any:
+    from etude.check_file import CheckFileError
+    from etude.students import record
+    from etude.students.checking import UnknownExercise, check_namespace
+    from etude.students.display import Card, Message
+    from etude.students.released import NothingReleased, releases_in
     _preparation.close()  # the first check does the rest of it
     folder, notebook = Path.cwd(), notebook_path()
     bar = _NotebookBar()
@@ -55,9 +63,9 @@ def check(*exercises: str) -> Any:
 
 def hint(exercise: str) -> Any:
     """The next hint for an exercise: each call gives one more, from the general to the particular."""
-    from etude.display import Message
-    from etude.hints import next_hint
-    from etude.released import NothingReleased, releases_in
+    from etude.students.display import Message
+    from etude.students.hints import next_hint
+    from etude.students.released import NothingReleased, releases_in
     try:
         return next_hint(Path.cwd(), releases_in(Path.cwd(), notebook_path()), exercise)
     except NothingReleased as error:
@@ -66,9 +74,9 @@ def hint(exercise: str) -> Any:
 
 def progress() -> Any:
     """What is done: the exercises of this unit, and the units of the course that lie beside it."""
-    from etude.display import Message
-    from etude.record import overview
-    from etude.released import NothingReleased, releases_in
+    from etude.students.display import Message
+    from etude.students.record import overview
+    from etude.students.released import NothingReleased, releases_in
     try:
         return overview(Path.cwd(), releases_in(Path.cwd()))
     except NothingReleased as error:
@@ -92,6 +100,19 @@ def notebook_path() -> Path | None:
     return path if path is not None and path.suffix == ".ipynb" and path.is_file() else None
 
 
+class PropertiesFail(AssertionError):
+    """Raised instead of showing a card where nobody reads cards."""
+
+    def _render_traceback_(self) -> list[str]:  # IPython's protocol: of a card, where it was raised says nothing
+        return str(self).splitlines()
+
+
+def _is_unattended() -> bool:
+    """Whether the notebook is run as a whole, by nbgrader or nbconvert: then nobody can be asked for input."""
+    kernel = getattr(_shell(), "kernel", None)
+    return kernel is not None and not getattr(kernel, "_allow_stdin", True)
+
+
 class _NotebookBar(Bar):
     """A bar in the cell's output, once a check takes long; at the end one line remains of it."""
 
@@ -105,7 +126,7 @@ class _NotebookBar(Bar):
             return
         from IPython.display import display
 
-        from etude.card_html import progress_html
+        from etude.students.card_html import progress_html
         self._shown = now
         text = f"Checking {doing}: {done} of {total} properties"
         data = {"text/html": progress_html(done, total, doing, now - self._started), "text/plain": text}
@@ -131,15 +152,15 @@ def _prepare() -> Generator[None, None, None]:
     yield
     import etude.engine
     yield
-    import etude.checking
-    import etude.display  # noqa: F401
+    import etude.students.checking
+    import etude.students.display  # noqa: F401
     yield
     import torch
     x = torch.zeros(1, requires_grad=True)
     torch.autograd.grad(x * 1, x, torch.ones(1))  # the first backward pass with a cotangent imports sympy
     yield
-    from etude.checking import check_namespace
-    from etude.released import releases_in
+    from etude.students.checking import check_namespace
+    from etude.students.released import releases_in
     releases = releases_in(Path.cwd(), notebook_path())
     yield
     # Nothing is defined yet, so this finds nothing out; it compiles the checks, and hypothesis finds its feet.

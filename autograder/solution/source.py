@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from autograder.build.percent import Block, read_blocks
-from autograder.build.places import fault, read_text
+from autograder.solution.percent import Block, read_blocks
+from autograder.solution.places import fault, read_text
 
 BEGIN = "### BEGIN SOLUTION"
 END = "### END SOLUTION"
@@ -213,3 +213,9 @@ def _check_exercises(path: Path, cells: list[SourceCell], exercises: Collection[
         if ("exercise", exercise) not in lines:
             raise fault(path, 1, f'exercise "{exercise}" of course.yml has no cell; '
                                  f'start it with `# %% exercise="{exercise}"`')
+
+
+def contract_of(source: str) -> list[str]:
+    """The functions and classes that a reference cell defines at the top."""
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    return [node.name for node in ast.parse(source).body if isinstance(node, kinds)]

@@ -9,16 +9,18 @@ from typing import Any
 import torch
 
 from etude.failures import MissingName, StudentError, StudentStopped
-from etude.watch import Watch
+from etude.students.watch import Watch
 
 MAX_MESSAGE = 500
+OnCall = Callable[[tuple[Any, ...], dict[str, Any]], None]
+"""Told the arguments of every call before it is made."""
 
 
 class NamespaceStudent:
     """Attributes are the names of a namespace; functions and methods are watched, and their errors wrapped."""
 
-    def __init__(self, namespace: Mapping[str, Any], watch: Watch):
-        self._namespace, self._watch = namespace, watch
+    def __init__(self, namespace: Mapping[str, Any], watch: Watch, on_call: OnCall = lambda args, kwargs: None):
+        self._namespace, self._watch, self._on_call = namespace, watch, on_call
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -27,20 +29,35 @@ class NamespaceStudent:
             raise MissingName("MissingName", f"no cell that was run defines {name}")
         value = self._namespace[name]
         if isinstance(value, type):
-            return _class(value, self._watch)
-        return _guarded(value, name, self._watch) if callable(value) else value
+            return self._class(value)
+        return self._guarded(value, name) if callable(value) else value
 
+    def _class(self, cls: type) -> Callable[..., Any]:
+        """The class as checks use it: to make instances, whose public methods are guarded."""
+        def make(*args: Any, **kwargs: Any) -> Any:
+            instance = self._guarded(cls, cls.__name__)(*args, **kwargs)
+            for name in _methods(cls):
+                with suppress(Exception):  # an instance without room for attributes is used as it is
+                    guarded = self._guarded(getattr(instance, name), f"{cls.__name__}.{name}")
+                    object.__setattr__(instance, name, guarded)
+            return instance
+        make.__name__ = make.__qualname__ = cls.__name__
+        return make
 
-def _class(cls: type, watch: Watch) -> Callable[..., Any]:
-    """The class as checks use it: to make instances, whose public methods are guarded."""
-    def make(*args: Any, **kwargs: Any) -> Any:
-        instance = _guarded(cls, cls.__name__, watch)(*args, **kwargs)
-        for name in _methods(cls):
-            with suppress(Exception):  # an instance without room for attributes is used as it is
-                object.__setattr__(instance, name, _guarded(getattr(instance, name), f"{cls.__name__}.{name}", watch))
-        return instance
-    make.__name__ = make.__qualname__ = cls.__name__
-    return make
+    def _guarded(self, function: Callable, name: str) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self._on_call(args, kwargs)
+            with self._watch.call(f"`{name}`"):
+                try:
+                    return function(*args, **kwargs)
+                except (StudentError, StudentStopped):
+                    raise
+                except Exception as error:
+                    raise StudentError(type(error).__name__, _message(error)) from error
+                except (SystemExit, GeneratorExit) as error:
+                    raise StudentError(type(error).__name__, _message(error)) from error
+        call.__name__ = call.__qualname__ = name
+        return call
 
 
 def _methods(cls: type) -> list[str]:
@@ -48,21 +65,6 @@ def _methods(cls: type) -> list[str]:
     own = [base for base in cls.__mro__ if base.__module__ == cls.__module__]
     return [name for base in own for name, value in vars(base).items()
             if isinstance(value, FunctionType) and not name.startswith("_")]
-
-
-def _guarded(function: Callable, name: str, watch: Watch) -> Callable[..., Any]:
-    def call(*args: Any, **kwargs: Any) -> Any:
-        with watch.call(f"`{name}`"):
-            try:
-                return function(*args, **kwargs)
-            except (StudentError, StudentStopped):
-                raise
-            except Exception as error:
-                raise StudentError(type(error).__name__, _message(error)) from error
-            except (SystemExit, GeneratorExit) as error:
-                raise StudentError(type(error).__name__, _message(error)) from error
-    call.__name__ = call.__qualname__ = name
-    return call
 
 
 def _message(error: BaseException) -> str:

@@ -3,16 +3,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from etude.engine import Outcome, failure_text
 from etude.failures import CheckFailure, Difference, MissingName, StudentError, StudentStopped
-from etude.findings import Failure, Grid, Heat, Property
+from etude.outcomes import Outcome, failure_text
 from etude.strategies import Case
-from etude.traces import shape_of, student_frames
+from etude.students.findings import Failure, Grid, Heat, Property
+from etude.students.traces import shape_of, student_frames
 
 MAX_ROWS, MAX_COLUMNS = 8, 6
 """Matrices up to this size are printed, side by side."""
@@ -23,11 +23,11 @@ MAX_INPUT = 24
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
 
 
-def property_of(outcome: Outcome, namespace: Mapping[str, Any], printed: Callable[[Outcome], str]) -> Property:
-    """The property that a check stands for. `printed` runs the example once more and says what it printed."""
+def property_of(outcome: Outcome, namespace: Mapping[str, Any], printed: str) -> Property:
+    """The property that a check stands for. `printed` is what the student's code printed on the failing example."""
     failure = None
     if outcome.failure is not None:
-        failure = _failure(outcome, outcome.failure, namespace, "" if is_todo(outcome) else printed(outcome))
+        failure = _failure(outcome, outcome.failure, namespace, printed)
     return Property(outcome.check.name, outcome.check.title, failure)
 
 
@@ -89,6 +89,31 @@ def arguments_of(outcome: Outcome) -> dict[str, Any]:
     return found
 
 
+def as_called(case: dict[str, Any], tensors: Sequence[torch.Tensor]) -> dict[str, Any]:
+    """The example with each case in the form that these tensors, the arguments of a call, were made of.
+
+    A check may ask for another form of its case, such as float32 or a larger scale.
+    """
+    return {name: _form_of(value, tensors) if isinstance(value, Case) else value for name, value in case.items()}
+
+
+def _form_of(case: Case, tensors: Sequence[torch.Tensor]) -> Case:
+    def given(form: Case) -> int:
+        return sum(_same(leaf, tensor) for leaf in form.leaves(form.arguments()).values() for tensor in tensors)
+    return max(_forms(case), key=given)  # of equals the first: the case itself
+
+
+def _forms(case: Case) -> Iterator[Case]:
+    yield case
+    for form in list(case.memo.values()):
+        if isinstance(form, Case):
+            yield from _forms(form)
+
+
+def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return one.dtype is other.dtype and torch.equal(one, other)
+
+
 def _example(case: dict[str, Any]) -> str:
     return ", ".join(repr(value).removeprefix("Case(").removesuffix(")") if isinstance(value, Case)
                      else f"{name}={value!r}" for name, value in case.items())
@@ -142,6 +167,8 @@ def _pair(difference: Difference | None) -> tuple[torch.Tensor, torch.Tensor, to
     expected, got = expected[lead], got[lead]
     wrong = ~((got - expected).abs() <= difference.tolerance) if expected.is_floating_point() else got != expected
     at = f"[{', '.join(map(str, lead))}, :, :]" if lead else ""
+    if " " in difference.where and at:  # a phrase such as "output of sequence 0", which no index can follow
+        at = f" at {at}"
     shape = (1, expected.numel()) if expected.ndim < 2 else expected.shape
     return expected.reshape(shape), got.reshape(shape), wrong.reshape(shape), f"{difference.where}{at}"
 
