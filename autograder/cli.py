@@ -46,23 +46,25 @@ def grade(
 
 @app.command()
 def verify(
-    units: Annotated[list[str] | None, typer.Argument(help="Units; all without any.")] = None,
+    units: Annotated[list[str] | None, typer.Argument(help="Units, or unit.exercise; all without any.")] = None,
     json: Annotated[Path | None, typer.Option(help="Write everything that was found to this file.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Units that are verified side by side.")] = 1,
     course: CourseOption = None,
 ) -> None:
     """Grade the grader: right solutions must get full marks, every known mistake must lose points and be named."""
     from autograder.commands.verify import run_verify
-    raise typer.Exit(run_verify(_load(course), list(units or []), json))
+    raise typer.Exit(run_verify(_load(course), list(units or []), json, jobs))
 
 
 @app.command()
 def build(
+    units: Annotated[list[str] | None, typer.Argument(help="Units; all without any.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit with 1 if it would.")] = False,
     course: CourseOption = None,
 ) -> None:
     """Make assignments/ from solutions/."""
     from autograder.build.build import build as build_course
-    changes = build_course(_load(course), check=check)
+    changes = build_course(_load(course), check=check, units=list(units or []))
     for change in changes:
         written = not check and change.kind != "stray"
         typer.echo(f"assignments/: wrote {change.path.name}" if written else f"assignments/{change}")

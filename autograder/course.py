@@ -114,6 +114,13 @@ class Unit(_Model):
     def points(self) -> float:
         return sum(exercise.points for exercise in self.exercises.values())
 
+    def exercise_ids(self, only: str = "") -> list[str]:
+        """The ids of all exercises, or just this one. Raises `UsageError` naming the nearest one."""
+        if only and only not in self.exercises:
+            hint = nearest(only, self.exercises) or f"; it has {', '.join(self.exercises)}"
+            raise UsageError(f"unit {self.id} has no exercise {only!r}{hint}")
+        return [only] if only else list(self.exercises)
+
     @property
     def solution_path(self) -> Path:
         """The single source: the notebook as a percent script, with its solutions."""

@@ -1,6 +1,7 @@
 """`autograder build`: make assignments/ from solutions/, or say what is out of date there."""
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -33,20 +34,23 @@ class Change:
         return f"{self.path.parent.name}/{self.path.name} {says[self.kind]}"
 
 
-def build(course: Course, check: bool = False) -> list[Change]:
+def build(course: Course, check: bool = False, units: Sequence[str] = ()) -> list[Change]:
     """Write what differs and return it; with `check`, only return it. Stray files are reported, never deleted.
 
-    Raises `UsageError`, before anything is written, for a source that breaks a rule and for a leak.
+    `units` names those that are built and looked at; none means all. Raises `UsageError`, before anything is written,
+    for a source that breaks a rule and for a leak.
     """
-    files = _generate(course)
+    chosen = [course.unit(name) for name in units] or list(course.units.values())
+    files = _generate(course, chosen)
     changes = [Change(path, kind) for path, text in files.items() if (kind := _state(path, text))]
     if not check:
         for change in changes:
             write_atomically(change.path, files[change.path])
     # Last, because they alone need the course's code to run, and take some seconds.
-    changes += [change for unit in course.units.values() if (change := _fingerprints(course, unit, files, check))]
-    released = {*files, *map(fingerprints_path, course.units.values())}
-    return changes + _strays(course.root / "assignments", released)
+    changes += [change for unit in chosen if (change := _fingerprints(course, unit, files, check))]
+    released = {*files, *map(fingerprints_path, chosen)}
+    folders = [unit.assignment_path.parent for unit in chosen] if units else [course.root / "assignments"]
+    return changes + [stray for folder in folders for stray in _strays(folder, released)]
 
 
 def released_checks_path(unit: Unit) -> Path:
@@ -85,12 +89,12 @@ def _fingerprints(course: Course, unit: Unit, files: dict[Path, str], check: boo
     return Change(path, kind) if kind else None
 
 
-def _generate(course: Course) -> dict[Path, str]:
+def _generate(course: Course, units: Sequence[Unit]) -> dict[Path, str]:
     """The text of every file of assignments/ that follows from the sources alone, without running them."""
-    sources = [_read(unit) for unit in course.units.values()]
+    sources = [_read(unit) for unit in units]
     files: dict[Path, str] = {}
     generated = []
-    for unit, source in zip(course.units.values(), sources, strict=True):
+    for unit, source in zip(units, sources, strict=True):
         made = {unit.assignment_path: build_notebook(unit), released_checks_path(unit): slice_public(source.checks),
                 facts_path(unit): facts(course, unit, source.cells)}
         files |= made

@@ -8,28 +8,24 @@ from pathlib import Path
 
 from autograder.course import Course
 from autograder.errors import UsageError
-from autograder.verify import ExerciseProof, verify_unit
+from autograder.verify import ExerciseProof, verify
 
 
-def run_verify(course: Course, units: Sequence[str], json_path: Path | None) -> int:
+def run_verify(course: Course, units: Sequence[str], json_path: Path | None, jobs: int) -> int:
     """0 if nothing was found wrong with the grader, else 1."""
-    names = list(units) or list(course.units)
-    for name in names:
-        course.unit(name)
     if json_path is not None and not json_path.resolve().parent.is_dir():
         raise UsageError(f"{json_path}: there is no folder {json_path.parent}")
-    proofs: list[ExerciseProof] = []
-    for name in names:
-        proofs += verify_unit(course, name, _progress)
+    proofs = list(verify(course, units, jobs, _progress))
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr)
-    _table(proofs)
+    print_table(proofs)
     if json_path is not None:
         json_path.write_text(json.dumps([proof.to_json() for proof in proofs], indent=2) + "\n", encoding="utf-8")
     return 1 if any(proof.problems for proof in proofs) else 0
 
 
-def _table(proofs: list[ExerciseProof]) -> None:
+def print_table(proofs: list[ExerciseProof]) -> None:
+    """A line for each exercise, the totals, and what is wrong."""
     from rich.console import Console
     from rich.table import Table
     table = Table("unit", "exercise", box=None, pad_edge=False)

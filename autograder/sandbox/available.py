@@ -5,6 +5,7 @@ loads `AVAILABLE`, what a course asks for beyond it (`preload`), and what those 
 """
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 
@@ -38,9 +39,20 @@ class Refuse:
     """
 
     def __init__(self, available: Sequence[str]):
-        self.names = ", ".join(sorted(name for name in available if not name.startswith("_")))
+        self._available = [name for name in available if not name.startswith("_")]
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         if name.startswith(_COMPILER):
             raise ModuleNotFoundError(f"{name!r} is not available in grading: {_COMPILER_HINT}", name=name)
-        raise ModuleNotFoundError(f"{name!r} is not available in grading; available: {self.names}", name=name)
+        raise ModuleNotFoundError(f"{name!r} is not available in grading; {self._instead(name)}", name=name)
+
+    def _instead(self, name: str) -> str:
+        """What there is of the same package, or all packages; reports cut an error's message at 500 characters."""
+        package = name.partition(".")[0]
+        parts = [other for other in self._available if other.partition(".")[0] == package]
+        if parts:
+            return f"of {package} there are {', '.join(sorted(parts))}"
+        packages = {other.partition(".")[0] for other in self._available}
+        # What a notebook is about comes first: it must not be what is cut off.
+        ordered = sorted(packages, key=lambda other: (other in sys.stdlib_module_names, other))
+        return f"available: {' '.join(ordered)}"

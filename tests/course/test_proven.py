@@ -1,4 +1,5 @@
 """The course itself: what is committed is what the sources make, and every unit's checks are proven."""
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -6,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from autograder.build.build import build
+from autograder.commands.verify import print_table
 from autograder.course import load_course
-from autograder.verify import verify_unit
+from autograder.verify import ExerciseProof, verify
 
 ROOT = Path(__file__).resolve().parents[2]
 COURSE = load_course(ROOT / "course.yml")
@@ -23,11 +25,22 @@ def test_the_sample_class_is_made_from_the_released_notebook():
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+@pytest.fixture(scope="module")
+def proofs() -> list[ExerciseProof]:
+    """Of the whole course; printed with `pytest -s`, as `autograder verify` does."""
+    found = list(verify(COURSE, list(COURSE.units), jobs=os.cpu_count() or 1))
+    print_table(found)
+    return found
+
+
 @pytest.mark.parametrize("unit", list(COURSE.units))
-def test_every_mistake_is_named_and_every_right_solution_accepted(unit):
-    proofs = verify_unit(COURSE, unit)
-    assert {proof.exercise for proof in proofs} == set(COURSE.units[unit].exercises)
-    assert {proof.exercise: proof.problems for proof in proofs if proof.problems} == {}
-    for proof in proofs:
-        assert proof.right("mistake") == proof.count("mistake") >= 5
+def test_every_mistake_is_named_and_every_right_solution_accepted(unit: str, proofs: list[ExerciseProof]) -> None:
+    own = [proof for proof in proofs if proof.unit == unit]
+    assert {proof.exercise for proof in own} == set(COURSE.units[unit].exercises)
+    # Time is measured by `autograder verify`; here, beside other processes, it would say more about the machine.
+    faults = {proof.exercise: [one for one in proof.problems if " s CPU on the " not in one] for proof in own}
+    assert {exercise: found for exercise, found in faults.items() if found} == {}
+    for proof in own:
+        assert proof.losing("mistake") == proof.count("mistake") >= 5
+        assert proof.right("alternative") == proof.count("alternative") >= 1
         assert proof.right("null") == proof.count("null") == 3
