@@ -103,6 +103,8 @@ class Unit(_Model):
     notebook: Stem
     """Name of the notebook, without its ending."""
     exercises: Annotated[dict[ExerciseId, Exercise], Field(min_length=1)]
+    prerequisites: list[Id] = Field(default_factory=list)
+    """Units that a student does well to do before."""
     _id: str = PrivateAttr("")
     _root: Path = PrivateAttr(Path())
 
@@ -221,7 +223,21 @@ def parse_course(data: bytes, name: str, root: Path) -> Course:
         raise UsageError(f"{name}:{line}: not UTF-8: byte 0x{data[error.start]:02x}") from None
     if not isinstance(located.value, dict):
         raise UsageError(f"{name}:1: expected a mapping at the top, got {_shown(located.value)}")
-    return _with_root(_validated(located), root)
+    course = _validated(located)
+    _check_prerequisites(course, located)
+    return _with_root(course, root)
+
+
+def _check_prerequisites(course: Course, located: Located) -> None:
+    for unit in course.units.values():
+        for index, needed in enumerate(unit.prerequisites):
+            if needed in course.units and needed != unit.id:
+                continue
+            path = ("units", unit.id, "prerequisites", index)
+            others = course.units.keys() - {unit.id}
+            fault = "a unit is not its own prerequisite" if needed == unit.id else \
+                f"the course has no unit {needed!r}{nearest(needed, others)}"
+            raise UsageError(f"{located.name}:{located.line(path, False)}: {dotted(path)}: {fault}")
 
 
 def _with_root(course: Course, root: Path) -> Course:

@@ -92,7 +92,8 @@ def verify(course: Course, units: Sequence[str], jobs: int = 1,
         return
     # Spawned: whoever forks a process that has run PyTorch inherits locks that nobody will open.
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        running = {unit: pool.submit(verify_unit, course, unit, exercises=exercises) for unit, exercises in wanted.items()}
+        running = {unit: pool.submit(verify_unit, course, unit, exercises=exercises)
+                   for unit, exercises in wanted.items()}
         for number, (unit, proofs) in enumerate(running.items()):
             progress(f"{unit}, unit {number + 1} of {len(running)}")
             yield from proofs.result()

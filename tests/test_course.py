@@ -160,11 +160,24 @@ def test_an_unknown_unit_is_told_with_the_nearest() -> None:
         _parse(GOOD).unit("zzz")
 
 
+@pytest.mark.parametrize("named, fault", [
+    ("atention", "the course has no unit 'atention'"),
+    ("attention", "a unit is not its own prerequisite"),
+])
+def test_prerequisites_are_other_units_of_the_course(named: str, fault: str) -> None:
+    wrong = GOOD.replace("    notebook: attn\n", f"    notebook: attn\n    prerequisites:\n    - {named}\n", 1)
+    line = wrong.splitlines().index(f"    - {named}") + 1
+    with pytest.raises(UsageError) as error:
+        _parse(wrong)
+    assert f":{line}: units.attention.prerequisites" in str(error.value) and fault in str(error.value)
+
+
 def test_the_schema_for_editors_names_every_key() -> None:
     schema = Course.json_schema()
     assert set(schema["properties"]) == {"schema", "title", "units", "limits", "preload"}
     assert schema["additionalProperties"] is False
     assert set(schema["$defs"]["Exercise"]["properties"]) == {"title", "points", "minutes", "difficulty", "forbid"}
+    assert set(schema["$defs"]["Unit"]["properties"]) == {"title", "notebook", "exercises", "prerequisites"}
     json.dumps(schema)
 
 
