@@ -1,4 +1,4 @@
-"""The command line: `autograder grade | verify | build | doctor`.
+"""The command line: `autograder grade | verify | build | release | doctor`.
 
 Nothing heavy is imported before a command needs it, so that `--help` answers at once.
 """
@@ -6,17 +6,20 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from autograder.commands.export import app as export_app
+from autograder.commands.options import CourseOption, load
 from autograder.errors import AutograderError, UsageError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
                   help="Grade the course's exercises, and prove the grader right.")
 
-FORMATS = ("text", "json", "junit", "html", "gradescope", "github")
-CourseOption = Annotated[Path | None, typer.Option("--course", help="course.yml; default: the nearest one upwards.")]
+app.add_typer(export_app, name="export")
+
+FORMATS = ("text", "json", "junit", "html", "gradescope", "github", "annotations")
 
 
 @app.command()
@@ -40,7 +43,7 @@ def grade(
             raise UsageError(f"--format {name}: expected one of {', '.join(FORMATS)}")
     if fail_under is not None and not 0 <= fail_under <= 100:
         raise UsageError(f"--fail-under {fail_under:g}: expected a percentage, from 0 to 100")
-    raise typer.Exit(run_grade(_load(course), submissions, unit=unit, student=student, out=out, formats=formats,
+    raise typer.Exit(run_grade(load(course), submissions, unit=unit, student=student, out=out, formats=formats,
                                jobs=jobs, fail_under=fail_under, unsandboxed=unsandboxed, fresh=fresh))
 
 
@@ -53,7 +56,7 @@ def verify(
 ) -> None:
     """Grade the grader: right solutions must get full marks, every known mistake must lose points and be named."""
     from autograder.commands.verify import run_verify
-    raise typer.Exit(run_verify(_load(course), list(units or []), json, jobs))
+    raise typer.Exit(run_verify(load(course), list(units or []), json, jobs))
 
 
 @app.command()
@@ -64,7 +67,7 @@ def build(
 ) -> None:
     """Make assignments/ from solutions/."""
     from autograder.build.build import build as build_course
-    changes = build_course(_load(course), check=check, units=list(units or []))
+    changes = build_course(load(course), check=check, units=list(units or []))
     for change in changes:
         written = not check and change.kind != "stray"
         typer.echo(f"assignments/: wrote {change.path.name}" if written else f"assignments/{change}")
@@ -74,15 +77,22 @@ def build(
 
 
 @app.command()
+def release(
+    units: Annotated[list[str] | None, typer.Argument(help="Units; all without any.")] = None,
+    to: Annotated[Path, typer.Option(help="nbgrader's course directory; made if need be.")] = ...,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite what was edited there.")] = False,
+    course: CourseOption = None,
+) -> None:
+    """Write or update a course directory that nbgrader takes as its own; `nbgrader autograde` grades in the sandbox."""
+    from autograder.commands.release import run_release
+    raise typer.Exit(run_release(load(course), list(units or []), to, force=force))
+
+
+@app.command()
 def doctor(course: CourseOption = None) -> None:
     """Say what this machine can do: the sandbox and what proves it, versions, and what is missing."""
     from autograder.commands.doctor import run_doctor
-    raise typer.Exit(run_doctor(_load(course)))
-
-
-def _load(path: Path | None) -> Any:
-    from autograder.course import find_course, load_course
-    return load_course(path or find_course(Path.cwd()))
+    raise typer.Exit(run_doctor(load(course)))
 
 
 def main() -> None:

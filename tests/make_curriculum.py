@@ -62,8 +62,17 @@ graded, and demonstrations that use what was written. Units are independent of e
 within one.
 
 "Ready" means that the unit is in course.yml, so that `autograder verify` proves its checks. For units to come the
-number of exercises is the plan's. This page is made by `tests/make_curriculum.py`.
+number of exercises is the plan's. This page is made by `tests/make_curriculum.py`, but for its last section.
 """
+
+_DEPARTURES = """\
+---
+
+## Where the course departs from its plan
+
+Exercises that differ from the plan that the course was written from, and why.
+"""
+_BY_HAND = "<!-- below this line the page is written by hand -->\n"
 
 
 def make() -> dict[Path, str]:
@@ -85,7 +94,16 @@ def _curriculum(course: Course, units: list[Unit]) -> str:
         table = f"| | unit | about | exercises | state |\n|--:|---|---|--:|---|\n{lines}"
         parts.append(f"## {heading}\n\n{says}\n\n{table}")
     parts.append("---\n\n## Units that are ready\n")
-    return "\n".join([*parts, *map(_unit, units)])
+    parts += [*map(_unit, units), _DEPARTURES, _BY_HAND + _written_by_hand()]
+    return "\n".join(parts)
+
+
+def _written_by_hand() -> str:
+    """What stands below the mark stays."""
+    try:
+        return CURRICULUM.read_text(encoding="utf-8").partition(_BY_HAND)[2]
+    except FileNotFoundError:
+        return ""
 
 
 def _row(unit: Unit | None, row: Row) -> str:
@@ -99,8 +117,9 @@ def _unit(unit: Unit) -> str:
     hours = round(sum(one.minutes for one in unit.exercises.values()) / 60)
     lines = [f"| `{id}` | {one.title} | {'★' * one.difficulty} | {one.points:g} | {one.minutes:g} |"
              for id, one in unit.exercises.items()]
+    before = ", ".join(f"`{id}`" for id in unit.prerequisites)
     return "\n".join([f"### {unit.title}", "", f"[The notebook](../assignments/{unit.id}/{unit.notebook}.ipynb); "
-                      f"{unit.points:g} points, about {hours} hours.", "",
+                      f"{unit.points:g} points, about {hours} hours{f'; after {before}' if before else ''}.", "",
                       "| exercise | title | difficulty | points | minutes |", "|---|---|---|--:|--:|", *lines, ""])
 
 

@@ -25,6 +25,8 @@ def run_grade(course: Course, paths: Sequence[Path], *, unit: str | None, studen
     """
     if out is None and "html" in formats:
         raise UsageError("--format html writes files: say where with --out DIR")
+    annotating = "annotations" in formats  # lines on standard output, whatever else is written
+    formats = [name for name in formats if name != "annotations"]
     with open_store(out) if out is not None else nullcontext():
         submissions, problems = read_submissions(paths, course, unit=unit, student=student)
         for problem in problems:
@@ -38,6 +40,8 @@ def run_grade(course: Course, paths: Sequence[Path], *, unit: str | None, studen
         for failure in failures:
             _complain(failure)
         _finish(reports, [*map(str, problems), *failures], out, formats, kept)
+        if annotating:
+            _annotate(reports, submissions)
     if failures:
         return AutograderError.exit_code
     if problems or not submissions:
@@ -75,8 +79,9 @@ def _grade_rest(course: Course, submissions: Sequence[Submission], reports: list
     try:
         failures = grade(course, rest, done, options) if rest else []
     except (OSError, KeyboardInterrupt) as error:
-        _progress_end()
         raise _stopped(error, len(reports), len(submissions), out) from None
+    finally:
+        _progress_end()
     order = {(s.student, s.unit): index for index, s in enumerate(submissions)}
     reports.sort(key=lambda report: order[report.student, report.unit])
     return failures
@@ -92,7 +97,6 @@ def _stopped(error: OSError | KeyboardInterrupt, done: int, total: int, out: Pat
 
 
 def _finish(reports: list[Report], problems: list[str], out: Path | None, formats: Sequence[str], kept: int) -> None:
-    _progress_end()
     for name in formats:
         if name == "text" or out is None:
             _print(reports, name)
@@ -129,6 +133,20 @@ def _print(reports: list[Report], name: str) -> None:
         render = render_summary if name == "github" else render_gradescope
         for report in reports:
             print(render(report))
+
+
+def _annotate(reports: Sequence[Report], submissions: Sequence[Submission]) -> None:
+    """Print the lines by which GitHub Actions marks the places in the submissions' files."""
+    from autograder.report.github import annotations
+    paths = {(submission.student, submission.unit): submission.path for submission in submissions}
+    for report in reports:
+        path = paths[report.student, report.unit]
+        try:
+            text = Path(path).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            text = ""  # inside a zip: the annotation stands at its top
+        for line in annotations(report, path, text):
+            print(line)
 
 
 def _percent(report: Report) -> float:

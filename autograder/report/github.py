@@ -9,6 +9,7 @@ from autograder.report import tensors, wording
 from autograder.report.audience import for_students
 from autograder.report.model import CheckResult, ExerciseResult, Report
 from autograder.report.text_safety import clean
+from etude.students.github import annotation, cell_line
 
 MAX_BYTES = 1024 * 1024
 """GitHub drops a larger step summary altogether."""
@@ -30,33 +31,41 @@ def render_summary(reports: Report | Sequence[Report]) -> str:
     return "".join(blocks)
 
 
-def annotations(report: Report, file: str) -> list[str]:
-    """`::error` lines for the failed checks, to be printed as they are; the last one stands for those left out."""
-    failed = wording.failed_checks(for_students(report))
-    shown = failed if len(failed) <= MAX_ANNOTATIONS else failed[:MAX_ANNOTATIONS - 1]
-    lines = [_annotation(file, f"{exercise.title}: {check.title or check.name}", "\n".join(wording.explanation(check)))
-             for exercise, check in shown]
-    if len(shown) < len(failed):
-        lines.append(_annotation(file, f"{len(failed) - len(shown)} more failed checks", "See the step summary."))
+def annotations(report: Report, file: str, text: str = "") -> list[str]:
+    """`::error` lines for the failed checks, to be printed as they are; the last one stands for those left out.
+
+    `text` is the file's, in which the exercises' lines are looked for.
+    """
+    faults = list(_faults(for_students(report)))
+    shown = faults if len(faults) <= MAX_ANNOTATIONS else faults[:MAX_ANNOTATIONS - 1]
+    name = clean(file, 300, 1)
+    lines = [annotation(name, cell_line(text, exercise, _line_in(said, exercise)), title, said)
+             for exercise, title, said in shown]
+    if len(shown) < len(faults):
+        lines.append(annotation(name, 1, f"{len(faults) - len(shown)} more failed checks", "See the step summary."))
     return lines
+
+
+def _faults(report: Report) -> Iterator[tuple[str, str, str]]:
+    """(exercise, title, message). Where a cell could not be run, that stands for what is missing because of it."""
+    for exercise in report.exercises:
+        yield from ((exercise.id, exercise.title, note) for note in exercise.notes)
+    for exercise, check in wording.failed_checks(report):
+        said = "\n".join(wording.explanation(check))
+        if not (exercise.notes and said.startswith("the notebook defines no ")):
+            yield exercise.id, f"{exercise.title}: {check.title or check.name}", said
+
+
+def _line_in(said: str, exercise: str) -> int:
+    """The line of the exercise's cell that a message names: `... in cell 9 (sdpa_masked), line 3: ...`."""
+    match = re.search(rf"\({re.escape(exercise)}\), line (\d{{1,6}})\b", said)
+    return int(match[1]) if match else 1
 
 
 def guarded(text: str) -> str:
     """Text for a CI log between `::stop-commands::` and its token: within, the runner takes nothing for a command."""
     token = secrets.token_hex(16)
     return f"::stop-commands::{token}\n{text.rstrip()}\n::{token}::\n"
-
-
-def _annotation(file: str, title: str, message: str) -> str:
-    return f"::error file={_property(clean(file, 300, 1))},title={_property(title)}::{_data(message)}"
-
-
-def _data(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-
-
-def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")
 
 
 def _blocks(report: Report) -> Iterator[str]:

@@ -8,8 +8,10 @@ import argparse
 import contextlib
 import io
 import json
+import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,9 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("notebook", type=Path, metavar="NOTEBOOK")
     check.add_argument("exercises", nargs="*", metavar="EXERCISE", help="default: the whole notebook")
     check.add_argument("--json", action="store_true", help="print what was found as JSON")
+    check.add_argument("--begun", action="store_true", help="leave out exercises that still hold their TODO")
+    check.add_argument("--github", action="store_true",
+                       help="also annotate the notebook's lines, and write the step summary of GitHub Actions")
     return parser
 
 
@@ -67,8 +72,24 @@ def _check(options: argparse.Namespace) -> int:
         return _unusable(str(error))
     except CheckFileError as error:
         return _unusable(f"the checks could not be run: {error}")
+    if options.begun:
+        checked = replace(checked, findings=[one for one in checked.findings if not one.not_run or one.notes])
+        if not checked.findings:
+            print(f"{notebook}: not begun yet")
+            return HOLDS
     _show(checked, options.json)
+    if options.github:
+        _tell_github(checked.findings, notebook)
     return HOLDS if checked.passed else FAILS
+
+
+def _tell_github(findings: Sequence[Any], notebook: Path) -> None:
+    from etude.students.card_text import markdown
+    from etude.students.github import annotations
+    print("\n".join(annotations(findings, notebook)))
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with open(summary, "a", encoding="utf-8") as file:
+            file.write(markdown(findings) + "\n")
 
 
 def _stepwise(cells: Sequence[dict[str, str]], watch: Any) -> Any:

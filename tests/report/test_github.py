@@ -24,7 +24,7 @@ def test_summary_ends_before_the_cap(monkeypatch):
 
 def test_an_annotation_has_file_title_and_message():
     first = annotations(CLASS["gustavo"], "work/a,b:c.ipynb")[0]
-    assert first.startswith("::error file=work/a%2Cb%3Ac.ipynb,title=Sparsemax%3A The output lies on")
+    assert first.startswith("::error file=work/a%2Cb%3Ac.ipynb,line=1,title=Sparsemax%3A The output lies on")
     assert "%0A  in sparsemax, line 7:  support" in first and "\n" not in first
 
 
@@ -39,3 +39,27 @@ def test_the_guard_cannot_be_guessed():
     assert first != second
     token = re.fullmatch(r"::stop-commands::(\w{32})\n::error::x\n::(\w{32})::\n", first).groups()
     assert token[0] == token[1]
+
+
+NOTEBOOK = """{
+ "cells": [
+  {
+   "metadata": {
+    "nbgrader": {
+     "grade_id": "sparsemax"
+    }
+   },
+   "source": [
+    "def sparsemax(z):\\n",
+    "    return z\\n"
+   ]
+  }
+ ]
+}
+"""
+
+
+def test_an_annotation_stands_on_the_line_of_the_exercise_in_the_notebooks_file():
+    lines = annotations(CLASS["gustavo"], "attention.ipynb", NOTEBOOK)
+    assert lines and all(",line=10," in line for line in lines)
+    assert ",line=1," in annotations(CLASS["gustavo"], "attention.ipynb", NOTEBOOK.replace("sparsemax", "other"))[0]

@@ -28,6 +28,10 @@ def test_a_failed_check_says_what_where_and_why():
     assert "Smallest failing example: batch 1, heads 1, queries 3" in " ".join(lines)
 
 
+def test_an_index_stands_apart_from_a_phrase():
+    assert "gradient of value at [0, 3, 17, 2]: expected 0, got 0.0132" in terminal_of(CLASS, 120, staff=True)
+
+
 def test_small_tensors_stand_side_by_side_with_stars():
     lines = terminal(CLASS[3]).splitlines()
     row = next(line for line in lines if "-1.141" in line and "-1.84" in line and "expected" not in line)
