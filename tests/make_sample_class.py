@@ -43,7 +43,8 @@ STUDENTS: dict[str, Edits] = {
     # A syntax error in one cell costs that exercise and no other.
     "eva": RIGHT | {"grouped_heads": [("merge_heads(x: Tensor) -> Tensor:", "merge_heads(x: Tensor) -> Tensor")]},
     # A loop that never ends.
-    "finn": RIGHT | {"sliding_window_attention": [("t = j[:, None]", "t = j[:, None]\n    while w > 1:\n        t = t + 0")]},
+    "finn": RIGHT | {"sliding_window_attention": [("t = j[:, None]",
+                                                   "t = j[:, None]\n    while w > 1:\n        t = t + 0")]},
     # Ends the process, in the hope that no news is good news.
     "gus": RIGHT | {"sdpa_masked": [("    scores = q @", "    import os\n    os._exit(0)\n    scores = q @")]},
     # Asks for more memory than there is.

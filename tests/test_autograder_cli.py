@@ -113,6 +113,8 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "an unknown format": (["grade", "class", "--format", "pdf"], "--format pdf: expected one of text, json, junit"),
     "an unknown unit": (["grade", "class", "--unit", "tinny"], "unknown unit 'tinny'; did you mean 'tiny'?"),
     "a student's name that is unsafe": (["grade", "class/ann", "--student", "../x"], "name '../x' cannot be used"),
+    "a bound above 100": (["grade", "class", "--fail-under", "150"], "--fail-under 150: expected a percentage, from 0"),
+    "a bound that is no number": (["grade", "class", "--fail-under", "nan"], "--fail-under nan: expected a percentage"),
     "HTML to nowhere": (["grade", "class", "--format", "html"], "say where with --out DIR"),
     "an output folder that is a file": (["grade", "class", "--out", "course.yml"], "autograder: course.yml"),
     "another course that is not there": (["grade", "class", "--course", "no.yml"], "no.yml: cannot be read"),

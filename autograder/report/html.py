@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 from autograder.report import tensors, wording
 from autograder.report.audience import for_staff, for_students
 from autograder.report.class_stats import by_unit
-from autograder.report.model import Report
+from autograder.report.model import ExerciseResult, Report
 from autograder.report.text_safety import clean
 
 if TYPE_CHECKING:
@@ -27,6 +27,16 @@ _HEAT_STEPS = (0.0, 0.5, 0.8, 1.0)
 def render_student_page(report: Report) -> str:
     """The feedback page that a student may read: hidden checks show their title and diagnosis only."""
     return _environment().get_template("student.html").render(report=for_students(report))
+
+
+def render_exercise_card(exercise: ExerciseResult) -> str:
+    """One exercise of `for_students(report)`, as a part of somebody else's page: nbgrader's feedback and formgrader."""
+    return _environment().get_template("card.html").render(exercise=exercise)
+
+
+def render_message_card(message: str) -> str:
+    """A card that only says something."""
+    return _environment().get_template("card.html").render(exercise=None, message=clean(message, 1000, 4))
 
 
 def render_class_page(reports: list[Report], problems: list[str]) -> str:

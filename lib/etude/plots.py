@@ -42,7 +42,7 @@ def draw_graph(ax: Any, title: str, boxes: Mapping[str, tuple[float, float, str,
     ax.set_title(title)
     ax.autoscale_view()
     ax.margins(0.05)
-    ax.set_aspect("equal")
+    ax.set_aspect("equal", anchor="N")  # diagrams side by side begin at the same height
     ax.axis("off")
 
 
@@ -51,9 +51,10 @@ def show_maps(maps: Sequence[Tensor], titles: Sequence[str], xlabel: str = "", y
     """Matrices side by side, all on the scale from `low` to `high`."""
     fig, axes = plt.subplots(1, len(maps), figsize=(3 * len(maps), 3.2), squeeze=False, layout="constrained")
     for ax, matrix, title in zip(axes[0], maps, titles, strict=True):
-        image = ax.imshow(matrix.detach(), cmap=cmap, vmin=low, vmax=high, interpolation="nearest", **kwargs)
+        values = matrix.detach().cpu().numpy()
+        image = ax.imshow(values, cmap=cmap, vmin=low, vmax=high, interpolation="nearest", **kwargs)
         ax.set(title=title, xlabel=xlabel)
-        ax.locator_params(integer=True, nbins=6)
+        ax.locator_params(integer=True, nbins=6, min_n_ticks=1)  # one: a matrix may have a single column
     axes[0, 0].set_ylabel(ylabel)
     fig.colorbar(image, ax=axes[0, -1], fraction=0.046)
     plt.show()

@@ -488,8 +488,9 @@ plt.show()
 # 2016), here on the smallest scale: a `torch.autograd.Function` that saves its two inputs and nothing else.
 #
 # *The gradient of $\beta$.* $\beta$ is broadcast against $x$, so one entry takes part in many outputs, and its gradient
-# is the **sum** over them, in the shape of $\beta$. PyTorch sums by itself only where it has done the broadcasting;
-# inside a `Function` it is up to you.
+# is the **sum** over them, in the shape of $\beta$. A backward pass says so. (PyTorch is lenient: what is too large it
+# sums until it fits, if the input would broadcast to it. For a $\beta$ it guesses right; for the slopes of exercise 1,
+# which belong to the second axis, it would not.)
 #
 # *Watch for* the second term of $\partial y / \partial x$, and for everything that hides in `ctx`: an attribute that
 # holds a tensor is kept in memory too.
@@ -963,7 +964,8 @@ points, labels = moons(1000, generator)
 fig, axes = plt.subplots(1, 2, figsize=(11, 3.4), layout="constrained")
 with torch.no_grad():
     right = ((network(points) > 0) == (labels > 0)).float().mean()
-    plane = torch.stack(torch.meshgrid(torch.linspace(-1.6, 2.6, 120), torch.linspace(-1.1, 1.6, 120), indexing="xy"), -1)
+    sides = torch.linspace(-1.6, 2.6, 120), torch.linspace(-1.1, 1.6, 120)
+    plane = torch.stack(torch.meshgrid(*sides, indexing="xy"), dim=-1)
     axes[0].contourf(plane[..., 0], plane[..., 1], network(plane)[..., 0] > 0, levels=[-0.5, 0.5, 1.5],
                      colors=[AMBER, VIOLET], alpha=0.25)
     for label, colour, marker in ((0, AMBER, "o"), (1, VIOLET, "^")):

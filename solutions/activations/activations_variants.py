@@ -283,6 +283,13 @@ def prelu(x, a):
         torch.where(x > 0, g, g * _per_channel(a, x)), (g * _below(x)).mean(dim=shared)))
 
 
+@mistake("relu_family", "prelu_gradient_not_reduced", "the gradient of the slopes has the shape of x",
+         hint="In Eq. (2) the gradient of a_c is a sum over all elements of the channel: (C,), the shape of a.")
+def prelu(x, a):
+    return _with_backward((x, a), lambda x, a: F.prelu(x, a), lambda y, x, a: (x, a), lambda g, x, a: (
+        torch.where(x > 0, g, g * _per_channel(a, x)), g * _below(x)))
+
+
 @mistake("relu_family", "prelu_gradient_first_image", "the gradient of a slope comes from the first example only",
          hint="The slopes are shared by all examples, so in Eq. (2) the sum runs over b too.")
 def prelu(x, a):
@@ -901,6 +908,11 @@ def swish(x, beta):
     result = SwishFn.apply(x.clone(), beta)
     x.data.copy_(result.detach())
     return result
+
+
+@alternative("swish_checkpointed", "sum_left_to_pytorch")
+def swish(x, beta):
+    return _swish(x, beta, _swish_gradients)  # a gradient that is too large for beta is summed by the engine
 
 
 @alternative("swish_checkpointed", "logistic_by_hand")

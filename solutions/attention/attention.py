@@ -50,6 +50,7 @@ from etude import check, hint, progress
 
 # %% [markdown]
 # The picture shows the whole mechanism: on the left one head, on the right how several heads share the work.
+# Blue is what is given and what comes out, orange what is computed, grey what is learned.
 
 # %%
 import matplotlib.pyplot as plt
@@ -72,10 +73,11 @@ draw_graph(axes[1], "several heads, reading another sequence", {
     "wq": (0, 1.3, "$W^Q$", GREY), "wk": (2.2, 1.3, "$W^K$", GREY), "wv": (4.4, 1.3, "$W^V$", GREY),
     "sq": (0, 2.6, "split", ORANGE), "sk": (2.2, 2.6, "split", ORANGE), "sv": (4.4, 2.6, "split", ORANGE),
     "heads": (2.2, 3.9, r"$H$ heads", ORANGE), "merge": (2.2, 5.2, "merge", ORANGE), "wo": (2.2, 6.5, "$W^O$", GREY),
+    "out": (2.2, 7.8, "output", BLUE),
 }, {"x": ["wq"], "context": ["wk", "wv"], "wq": ["sq"], "wk": ["sk"], "wv": ["sv"], "sq": ["heads"],
-    "sk": ["heads"], "sv": ["heads"], "heads": ["merge"], "merge": ["wo"]},
+    "sk": ["heads"], "sv": ["heads"], "heads": ["merge"], "merge": ["wo"], "wo": ["out"]},
     {"x": "$(T, C)$", "context": "$(S, C_c)$", "sv": "$(H, S, D)$", "heads": "$(H, T, D)$", "merge": "$(T, H D)$",
-     "wo": "$(T, C)$"})
+     "out": "$(T, C)$"})
 plt.show()
 
 # %% [markdown]

@@ -525,8 +525,9 @@ def rms_norm(x: Tensor, w: Tensor, eps: float = 1e-6) -> Tensor:
 # **What to look at.** Tokens with two features are points of the plane. RMS normalization moves each along its
 # ray to the circle: the direction survives. Layer normalization first projects on the diagonal and keeps only a
 # sign: with $D = 2$ there are two possible outputs. (In general it loses two dimensions of $D$, RMS normalization
-# one.) On the right the error of a layer that squares and averages in float16, and of yours. Where the inputs are
-# large, the squares are infinite and the output is 0; where they are small, the squares are 0 or lose their digits.
+# one.) On the right the error that is made if only the squares are computed in float16, and the error of your whole
+# layer. Where the inputs are large, the squares are infinite (drawn as 1); where they are small, the squares lose their
+# digits or are 0.
 
 # %%
 generator = torch.Generator().manual_seed(3)
@@ -545,23 +546,19 @@ for ax, cloud, title in ((axes[0], points, "tokens"), (axes[1], on_circle, "RMS 
     ax.axvline(0, color=GREY, linewidth=0.5)
 
 
-def all_in_half(x, eps=1e-6):
-    return x * torch.rsqrt((x * x).mean(dim=-1, keepdim=True) + eps)
-
-
 def relative_error(y, exact):
-    return ((y.double() - exact).norm() / exact.norm()).item()
+    return ((y.double() - exact).norm() / exact.norm()).clamp(max=1).item()
 
 
 scales = 10 ** torch.linspace(-4, 4, 25)
-errors = {"all in float16": [], "yours": []}
+errors = {"squares in float16": [], "yours": []}
 for scale in scales:
     x = (scale * torch.randn(64, 256, generator=generator)).half()
     exact = rms_norm(x.double(), torch.ones(256).double())
-    errors["all in float16"].append(relative_error(all_in_half(x), exact))
+    errors["squares in float16"].append(relative_error(x * x, x.double() ** 2))
     errors["yours"].append(relative_error(rms_norm(x, torch.ones(256).half()), exact))
 for (name, values), style in zip(errors.items(), ("s--", "o-"), strict=True):
-    axes[3].loglog(scales, values, style, color=ORANGE if "all" in name else BLUE, label=name, markersize=4)
+    axes[3].loglog(scales, values, style, color=BLUE if name == "yours" else ORANGE, label=name, markersize=4)
 axes[3].set(title="relative error in float16", xlabel="size of the inputs")
 axes[3].legend()
 plt.show()
@@ -755,7 +752,8 @@ with torch.no_grad():
     }
     for name, logits in answers.items():
         print(f"{name:27}{(logits.argmax(-1) == labels).float().mean():.1%} right")
-    grid = torch.stack(torch.meshgrid(torch.linspace(-1.6, 2.6, 120), torch.linspace(-1.1, 1.6, 120), indexing="xy"), -1)
+    sides = torch.linspace(-1.6, 2.6, 120), torch.linspace(-1.1, 1.6, 120)
+    grid = torch.stack(torch.meshgrid(*sides, indexing="xy"), dim=-1)
     fig, axes = plt.subplots(1, 2, figsize=(10, 3.2), sharey=True, layout="constrained")
     for ax, (title, model) in zip(axes, {"as it comes": plain, "batch norm in front": network}.items(), strict=True):
         decided = model(badly_scaled(grid.flatten(0, 1))).argmax(-1).reshape(120, 120)

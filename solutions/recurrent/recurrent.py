@@ -850,8 +850,8 @@ plt.show()
 
 # %% [markdown]
 # And what does it write? Below, a hundred sentences at each of four temperatures, an example of each, and the share
-# that the grammar allows. Low temperatures make few mistakes and repeat themselves; high ones invent. *Top-k* can have
-# both.
+# that the grammar allows. Low temperatures make few mistakes and repeat themselves; high ones invent, also what is
+# wrong. *Top-k* takes some of the mistakes back.
 
 # %%
 import re

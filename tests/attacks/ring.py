@@ -6,6 +6,9 @@ import os
 import select
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +18,8 @@ from .arena import SECRET_VARIABLE
 from .model import Attack, Column
 
 ROOT = Path(__file__).parents[2]
+Fight = tuple[str, str, bool]
+"""An attack's id, a column's name, and whether the grader's own care is taken away."""
 PATIENCE = 300.0
 """Seconds for what should take less than one: a busy machine must not fail a test."""
 
@@ -50,7 +55,10 @@ class Ring:
 
     def __init__(self, as_nobody: bool = False):
         self.as_nobody = as_nobody
-        self._known: dict[tuple[str, str, bool], Outcome] = {}
+        self._known: dict[Fight, Outcome] = {}
+        self._turn = threading.Lock()
+        self._closing = False
+        self._runner: threading.Thread | None = None
         self._start()
 
     def _start(self) -> None:
@@ -62,7 +70,7 @@ class Ring:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, SECRET_VARIABLE: secret})
         ready = self._answer()
         if ready is None:
-            self.close()
+            self._end()
             raise RuntimeError("the arena did not start; its traceback stands above")
         self.label, self.root = ready["label"], ready["uid"] == 0
 
@@ -71,16 +79,31 @@ class Ring:
 
         `undo` takes away what of the grader's own care the attack names.
         """
-        key = attack.id, column.name, undo
-        if key not in self._known:
-            self._known[key] = self._fight(*key)
-        return self._known[key]
+        return self._outcome((attack.id, column.name, undo))
+
+    def run_ahead(self, fights: Sequence[Fight]) -> None:
+        """Start with these fights while the tests are busy with something else."""
+        def run() -> None:
+            for fight in fights:
+                if self._closing:
+                    return
+                self._outcome(fight)
+                time.sleep(0.001)  # lets a test that waits for its turn have it
+        self._runner = threading.Thread(target=run)
+        self._runner.start()
+
+    def _outcome(self, fight: Fight) -> Outcome:
+        if fight not in self._known:
+            with self._turn:
+                if fight not in self._known:
+                    self._known[fight] = self._fight(*fight)
+        return self._known[fight]
 
     def _fight(self, attack: str, column: str, undo: bool) -> Outcome:
         self._process.stdin.write(json.dumps({"attack": attack, "column": column, "undo": undo}) + "\n")
         answer = self._answer()
         if answer is None:
-            self.close()
+            self._end()
             self._start()
             return Outcome(reached=True, came_back=False)
         honest = tuple(answer["honest"]) if answer["honest"] else None
@@ -93,6 +116,13 @@ class Ring:
         return json.loads(line) if line else None
 
     def close(self) -> None:
+        """End the arena, after the fight that it is in."""
+        self._closing = True
+        if self._runner is not None:
+            self._runner.join()
+        self._end()
+
+    def _end(self) -> None:
         self._process.stdin.close()
         try:
             self._process.wait(10)

@@ -85,7 +85,8 @@ def main() -> None:
         rows, more = table.rows(ATTACKS), table.rows(MORE)
     for ring in users:
         ring.close()
-    print(f"Linux {platform.release()}, {platform.machine()}, Landlock ABI {landlock.abi()}, CPython "
+    kernel = ".".join(platform.release().split(".")[:2])
+    print(f"Linux {kernel}, {platform.machine()}, Landlock ABI {landlock.abi()}, CPython "
           f"{platform.python_version()}, torch {torch.__version__}; "
           f"{'as root and as an unprivileged user' if len(users) == 2 else 'as an unprivileged user'}.\n")
     for group, title in GROUPS.items():

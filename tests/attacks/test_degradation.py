@@ -1,6 +1,8 @@
 """Where a layer is missing, the label says what holds, official grading refuses, and every report remembers."""
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, nullcontext
 from functools import cache
@@ -106,3 +108,25 @@ def test_a_compiler_that_compiles_nothing_leaves_no_folder_behind(monkeypatch: p
     monkeypatch.setitem(client.ENVIRONMENT, "TORCHINDUCTOR_CACHE_DIR", str(nowhere))
     with Zygote(preload=["torch.optim"]):
         assert not nowhere.exists()
+
+
+# ---------------------------------------------------------------------------------------------- kernels that lack it
+
+def on_a_kernel_without(names: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "tests.attacks.lesser_kernel", names, *arguments, "--course",
+                           str(COURSE)], cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+def test_a_kernel_without_filters_is_refused(submission: str, tmp_path: Path):
+    ended = on_a_kernel_without("seccomp", "grade", submission, "--out", str(tmp_path / "out"))
+    assert ended.returncode == 3 and "ADVISORY" in ended.stderr and len(ended.stderr.splitlines()) == 1
+    assert not (tmp_path / "out" / "ada").exists()
+
+
+def test_a_kernel_without_landlock_and_user_namespaces_enforces(submission: str, tmp_path: Path):
+    """The seal asks for no namespace: it holds in pods and under AppArmor, which refuse them."""
+    ended = on_a_kernel_without("landlock,namespaces", "grade", submission, "--out", str(tmp_path / "out"))
+    report = report_in(tmp_path / "out")
+    assert ended.returncode == 0 and ended.stdout.startswith("namespaces: EPERM\n"), ended.stderr
+    assert (report.sandbox, report.score) == ("ENFORCED", report.max_score)
+    assert sorted(report.provenance["sandbox_layers"]) == ["rlimits", "seccomp"]

@@ -12,12 +12,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from lab import ARGUMENTS, CHROMIUM, ROOT, Notebook, lab_server
+from lab import ARGUMENTS, CHROMIUM, PATIENCE_MS, ROOT, Notebook, lab_server
 
 MISSING = ("THE BROWSER TESTS DID NOT RUN: there is no /usr/bin/chromium; "
            "apt-get install -y --no-install-recommends chromium")
-CALL_SECONDS = 2
-"""A course with little patience."""
 CLOSING = ["hint('sdpa_masked')", "progress()", "check()"]
 """Cells that a student adds at the end."""
 
@@ -40,9 +38,6 @@ def unit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for path in (ROOT / "assignments" / "attention").iterdir():
         if path.is_file() and not path.name.startswith("."):
             shutil.copy(path, folder)
-    facts = json.loads((folder / "attention_etude.json").read_text(encoding="utf-8"))
-    facts["limits"]["call_seconds"] = CALL_SECONDS
-    (folder / "attention_etude.json").write_text(json.dumps(facts), encoding="utf-8")
     notebook = folder / "attention.ipynb"
     value = json.loads(notebook.read_text(encoding="utf-8"))
     value["cells"] += [{"cell_type": "code", "id": f"own-{i}", "metadata": {}, "source": source, "outputs": [],
@@ -54,7 +49,8 @@ def unit(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def notebook(chromium: Any, unit: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notebook]:
     with lab_server(unit, tmp_path_factory.mktemp("private")) as address:
-        page = chromium.new_page(viewport={"width": 1200, "height": 1000})
+        page = chromium.new_page(viewport={"width": 1200, "height": 1300})
+        page.set_default_timeout(PATIENCE_MS)
         opened = Notebook(page, unit / "attention.ipynb")
         opened.open(address)
         yield opened

@@ -18,6 +18,8 @@ ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = ("--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
              "--disable-component-update --disable-sync").split()
+PATIENCE_MS = 180_000
+"""What a person would not wait for: a test that waits so long has found that something does not come at all."""
 PICTURES = ROOT / "results" / "browser"
 READY = """async () => {
     const app = window.jupyterapp;
@@ -61,7 +63,7 @@ def lab_server(folder: Path, private: Path) -> Iterator[str]:
 
 
 def _await_server(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + PATIENCE_MS / 1000
     while time.monotonic() < end and server.poll() is None:
         try:
             urllib.request.urlopen(url, timeout=2).close()
@@ -79,7 +81,7 @@ class Notebook:
 
     def open(self, address: str) -> None:
         self.page.goto(address.format(path=self.file.name))
-        end = time.monotonic() + 60
+        end = time.monotonic() + PATIENCE_MS / 1000
         while not self.page.evaluate(READY):
             if time.monotonic() > end:
                 raise RuntimeError("the notebook did not open")
@@ -109,7 +111,7 @@ class Notebook:
             const running = panel.content.widgets.some(w => w.model.executionState === "running");
             return Math.max(...counts) > before && !running
                 && panel.sessionContext.session.kernel.status === "idle";
-        }""", arg=before, timeout=60_000)
+        }""", arg=before)
         return self.cell(name)
 
     def write(self, name: str | int, source: str) -> None:

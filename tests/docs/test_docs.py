@@ -48,11 +48,15 @@ def test_every_link_leads_somewhere(guide: Path):
 def test_every_command_and_option_exists(guide: Path):
     wrong = []
     for line in code(guide.read_text(encoding="utf-8")):
-        for name, rest in re.findall(r"(?:^|[\s/$])autograder ([a-z]+)([^|&;>`]*)", line):
-            if name not in COMMANDS:
+        for name, rest in re.findall(r"(?:^|[\s/$])autograder ([a-z][a-z-]*)([^|&;>`]*)", line):
+            command = COMMANDS.get(name)
+            if (inner := getattr(command, "commands", None)) is not None:  # `autograder export KIND`
+                kind, _, rest = rest.strip().partition(" ")
+                name, command = f"{name} {kind}", inner.get(kind)
+            if command is None:
                 wrong.append(f"autograder {name}")
                 continue
-            known = {option for parameter in COMMANDS[name].params for option in parameter.opts} | {"--help"}
+            known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
             wrong += [f"autograder {name} {option}" for option in re.findall(r"(?<!\S)\[?(--[a-z-]+)", rest)
                       if option not in known]
     assert wrong == []

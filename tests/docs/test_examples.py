@@ -1,17 +1,19 @@
 """What the guides show is what happens: the small unit, the picture in the README, the table of broken submissions."""
 from __future__ import annotations
 
+import contextlib
 import io
 import json
-import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from guides import ROOT, blocks, named_files, table_rows, text_of
 from rich.console import Console
 
+from autograder import cli
 from autograder.course import load_course
 from autograder.grading.grade import Options, grade
 from autograder.report.terminal import render_text
@@ -28,24 +30,36 @@ def small_course(tmp_path_factory) -> Path:
     for name, text in named_files(text_of("docs/authors.md")).items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
-    ran(folder, "-m", "autograder.cli", "build")
+    ran(folder, "build")
     return folder
 
 
-def ran(folder: Path, *command: str) -> str:
-    result = subprocess.run([sys.executable, *command], cwd=folder, capture_output=True, text=True)
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout
+def ran(folder: Path, *arguments: str) -> str:
+    """What `autograder` prints in this folder; in this process, which has imported torch already."""
+    with terminal(folder, "autograder", *arguments) as printed, pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code, printed.getvalue()
+    return printed.getvalue()
+
+
+@contextlib.contextmanager
+def terminal(folder: Path, *argv: str) -> Iterator[io.StringIO]:
+    """What is printed, as by a command in this folder on a terminal of 80 columns."""
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as printed:
+        patch.chdir(folder)
+        patch.setenv("COLUMNS", "80")
+        patch.setattr(sys, "argv", list(argv))
+        yield printed
 
 
 def test_the_small_unit_is_shown_whole(small_course):
     files = {str(path.relative_to(small_course)) for path in small_course.glob("solutions/*/*.py")}
     assert files == {f"solutions/pooling/pooling{end}.py" for end in ("", "_checks", "_variants")}
-    ran(small_course, "-m", "autograder.cli", "build", "--check")
+    ran(small_course, "build", "--check")
 
 
 def test_the_small_unit_is_proven_as_the_guide_shows(small_course):
-    printed = ran(small_course, "-m", "autograder.cli", "verify", "pooling")
+    printed = ran(small_course, "verify", "pooling")
     (shown,) = [block for block in blocks(text_of("docs/authors.md")) if block.startswith("$ autograder verify")]
     assert without_times(printed) == without_times(shown.partition("\n")[2])
 
@@ -57,7 +71,9 @@ def without_times(table: str) -> list[str]:
 
 def test_the_script_that_times_checks_times_them(small_course):
     (script,) = [block for block in blocks(text_of("docs/authors.md"), "python") if "class Timed" in block]
-    lines = ran(small_course, "-c", script).splitlines()
+    with terminal(small_course) as printed:
+        exec(script, {"__name__": "__main__"})
+    lines = printed.getvalue().splitlines()
     assert len(lines) == 6
     assert all(" s  test_" in line for line in lines)
 

@@ -89,7 +89,7 @@ class Batch:
         """Wait until so many more submissions are graded and a moment beyond; whether the grader still runs then."""
         goal, deadline = self.done() + more, time.monotonic() + PATIENCE
         while grader.poll() is None and self.done() < goal and time.monotonic() < deadline:
-            time.sleep(POLL)
+            time.sleep(3 * POLL)
         time.sleep(self.dice.uniform(0, 0.08))
         return grader.poll() is None
 

@@ -72,6 +72,12 @@ def test_a_counterexample_is_one_line_and_the_tensors_that_are_small() -> None:
     assert only(result_of(outcome(CheckFailure("no")))).counterexample is None
 
 
+def test_tensors_in_a_dict_argument_have_their_full_names() -> None:
+    case = Cases(params={"w": normal("N"), "b": normal("1")}).case({"N": 2})
+    shown = only(result_of(outcome(CheckFailure("no"), {"case": case}))).counterexample
+    assert [(tensor.name, tensor.shape) for tensor in shown.tensors] == [("params['w']", [2]), ("params['b']", [1])]
+
+
 def test_the_difference_is_told_in_numbers() -> None:
     expected = torch.arange(6.0).reshape(2, 3)
     got = expected.clone()

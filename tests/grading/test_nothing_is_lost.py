@@ -17,6 +17,8 @@ NIGHTLY = "ETUDE_NIGHTLY_SEED"
 """Set to a number, it makes the batch larger and the faults others."""
 seed = int(os.environ.get(NIGHTLY, "0"))
 SIZE, ROUNDS = (1000, 5) if NIGHTLY in os.environ else (200, 1)
+PLANNED = ("the grader killed", "a worker killed", "a zygote killed", "a grading process killed", "Ctrl-C",
+           "the disk full", "a file unreadable", "the clock jumping", "a report torn")
 pytestmark = pytest.mark.skipif(not Path(f"/proc/self/task/{os.getpid()}/children").exists(),
                                 reason="finds the processes to kill in /proc")
 
@@ -54,9 +56,7 @@ def test_every_submission_is_graded_once_and_as_if_nothing_had_happened(
     with capsys.disabled():
         print(f"\n{SIZE} submissions; faults planted and survived: {survived}: "
               f"{', '.join(f'{what} {count}' for what, count in sorted(batch.planted.items()))}")
-    assert all(batch.planted[what] for what in (
-        "the grader killed", "a worker killed", "a zygote killed", "a grading process killed", "Ctrl-C", "the disk full",
-        "a file unreadable", "the clock jumping", "a report torn")), batch.planted
+    assert all(batch.planted[what] for what in PLANNED), batch.planted
 
 
 def harm(batch: Batch, step: int) -> None:

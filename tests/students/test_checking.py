@@ -102,6 +102,7 @@ LOOPS = {
 
 @pytest.mark.parametrize("name", LOOPS)
 def test_what_does_not_end_is_interrupted_and_the_rest_given_up(name, student):
+    student.patience(0.3)
     student.run(LOOPS[name])
     finding = student.finding()
     said = [one.failure.what for one in finding.properties]
@@ -112,6 +113,7 @@ def test_what_does_not_end_is_interrupted_and_the_rest_given_up(name, student):
 
 
 def test_a_backward_pass_that_does_not_end_is_interrupted(student):
+    student.patience(1)
     student.run("class Slow(torch.autograd.Function):\n"
                 "    @staticmethod\n"
                 "    def forward(ctx, z):\n        return torch.softmax(z, -1)\n"
@@ -119,7 +121,7 @@ def test_a_backward_pass_that_does_not_end_is_interrupted(student):
                 "    def backward(ctx, g):\n        while True:\n            pass\n"
                 "def sparsemax(z):\n    return Slow.apply(z)\n")
     card = text([student.finding("sparsemax")])
-    assert "the backward pass took longer than 0.3 seconds" in card and "in backward" in card
+    assert "the backward pass took longer than 1 second" in card and "in backward" in card
 
 
 def test_an_error_in_the_backward_pass_shows_the_students_line(student):

@@ -48,7 +48,7 @@ def test_cells_that_do_not_end_cost_themselves_alone(hand_in, capsys):
     path = hand_in("ada")
     facts = path.with_name("attention_etude.json")
     value = json.loads(facts.read_text())
-    value["limits"]["exercise_seconds"] = 0.5
+    value["limits"]["exercise_seconds"] = 5
     facts.write_text(json.dumps(value))
     notebook = json.loads(path.read_text())
     ids = [one["metadata"].get("nbgrader", {}).get("grade_id") for one in notebook["cells"]]

@@ -16,14 +16,22 @@ CHECK = Check("test_a", "It is right.", "one", 1.0, True, True)
 CASE = Cases(q=normal("B d"), sizes={"B": (1, 3), "d": (1, 40)})
 
 
-def failing(got, expected, **options):
+def failing(got, expected, where="output", **options):
     with pytest.raises(CheckFailure) as raised:
-        assert_same(got, expected)
+        assert_same(got, expected, where)
     return Outcome(CHECK, raised.value, **options)
 
 
 def shown(outcome):
-    return explain.property_of(outcome, {}, "").failure
+    return explain.property_of(outcome, {}, explain.example_of(outcome.case, explain.Calls())).failure
+
+
+def met(case, *calls):
+    """The example of a check that has made these calls."""
+    noted = explain.Calls()
+    for function, *arguments in calls:
+        noted.note(function, tuple(arguments), {})
+    return explain.example_of({"case": case, "n": 3}, noted)
 
 
 def test_small_matrices_are_printed_side_by_side_with_what_differs_marked():
@@ -44,6 +52,12 @@ def test_of_a_larger_tensor_the_slice_with_the_first_difference_is_shown():
     failure = shown(failing(got, expected))
     assert failure.grids[0].name == "output[1, 2, :, :], expected"
     assert failure.heat.levels == [[0] * 5] * 3 + [[0, 0, 0, 0, 3]]
+
+
+def test_an_index_follows_a_name_and_stands_apart_from_a_phrase():
+    expected = torch.zeros(1, 2, 2, dtype=torch.float64)
+    failure = shown(failing(expected + torch.eye(2), expected, where="output of sequence 0"))
+    assert failure.grids[0].name == "output of sequence 0 at [0, :, :], expected"
 
 
 def test_the_heat_map_is_of_the_larger_example_that_failed_first():
@@ -72,13 +86,30 @@ def test_a_wrong_shape_has_no_table():
     assert failure.grids == [] and failure.heat is None and "expected shape (3,), got (2,)" in failure.what
 
 
-def test_the_form_of_a_case_that_was_called_with_is_the_example():
+def twice(q, scale=2):
+    return q * scale
+
+
+def test_of_several_calls_the_form_of_the_case_that_the_last_was_made_from_is_the_example():
     case = CASE.case({"B": 2, "d": 3})
     forms = [case, case.but(dtype=torch.float32), case.but(dtype=torch.float32, scale=1e3).but(scale=1e6)]
     for form in forms:
-        assert explain.as_called({"case": case, "n": 3}, [*form.arguments().values()]) == {"case": form, "n": 3}
-    for other in ([], [torch.zeros(2, 3)], [torch.tensor(1)]):
-        assert explain.as_called({"case": case}, other)["case"] is case
+        example = met(case, (twice, torch.zeros(1)), (twice, form.arguments()["q"]))
+        assert example.form == repr(form)[5:-1] + ", n=3"
+        assert torch.equal(example.arguments["q"], form.arguments()["q"]) and example.arguments["n"] == 3
+    for other in (torch.zeros(2, 3), torch.tensor(1), "text"):
+        assert met(case, (twice, 1), (twice, other)).form == repr(case)[5:-1] + ", n=3"
+
+
+def test_of_a_single_call_its_own_arguments_are_the_example():
+    case, given = CASE.case({"B": 2, "d": 3}), torch.ones(2, 3)
+    example = met(case, (twice, given, 5))
+    given += 1
+    assert example.arguments["q"].sum() == 6 and example.arguments["scale"] == 5, "as it was before the call"
+    example = met(case, (lambda w, x: x, {"a": torch.zeros(1)}, 7))
+    assert list(example.named) == ["x", "w['a']"] and list(example.arguments) == ["w", "x"]
+    example = met(case, (lambda: None, given))
+    assert list(example.arguments) == ["q", "n"], "the student's function has other parameters"
 
 
 def test_the_example_is_named_and_small_arguments_are_printed():
@@ -87,6 +118,13 @@ def test_the_example_is_named_and_small_arguments_are_printed():
     assert failure.inputs == ["q: (1, 2) float64 = [[1.541, -0.2934]]"]
     large = shown(failing(torch.zeros(2), torch.zeros(3), case={"case": CASE.case({"B": 3, "d": 40})}))
     assert large.inputs == ["q: (3, 40) float64"]
+
+
+def test_what_is_inside_a_dict_argument_is_printed_under_its_full_name():
+    case = Cases(params={"w": normal("H I"), "b": normal("H")}).case({"H": 2, "I": 1})
+    one = torch.ones(2)
+    inputs = shown(failing(one, 0 * one, case={"case": case})).inputs
+    assert [line.partition(" = ")[0] for line in inputs] == ["params['w']: (2, 1) float64", "params['b']: (2,) float64"]
 
 
 def test_addresses_do_not_make_two_cards_of_one():

@@ -17,6 +17,11 @@ def course():
     return load_course(ROOT / "course.yml")
 
 
+@pytest.fixture(scope="module")
+def sources(course):
+    return [read_unit(unit) for unit in course.units.values()]
+
+
 def files(course):
     return [Generated(path.parent.name, f"{path.parent.name}/{path.name}", path.read_text(encoding="utf-8"))
             for path in sorted((ROOT / "assignments").rglob("*"))
@@ -24,10 +29,10 @@ def files(course):
             and ".ipynb_checkpoints" not in path.parts]
 
 
-def test_the_released_tree_holds_no_secret(course):
+def test_the_released_tree_holds_no_secret(course, sources):
     found = files(course)
     assert {file.unit for file in found} >= set(course.units)
-    check_leaks([read_unit(unit) for unit in course.units.values()], found)
+    check_leaks(sources, found)
 
 
 @pytest.mark.parametrize("kind", ["etude", "fingerprints"])
@@ -41,8 +46,8 @@ def test_a_solution_line_in_a_released_json_would_be_found(kind, course):
         check_leaks([source], [Generated(unit.id, name, '{"hints": ["' + line.replace('"', '\\"') + '"]}')])
 
 
-def test_the_names_of_hidden_checks_are_nowhere(course):
+def test_the_names_of_hidden_checks_are_nowhere(course, sources):
     texts = "\n".join(file.text for file in files(course))
-    for unit in course.units.values():
-        hidden = [check.name for check in read_unit(unit).checks.checks if not check.public]
+    for source in sources:
+        hidden = [check.name for check in source.checks.checks if not check.public]
         assert hidden and not [name for name in hidden if name in texts]

@@ -28,9 +28,14 @@ def findings_html(findings: Sequence[Finding], seconds: float = 0.0) -> str:
     first = next((finding for finding in findings if not finding.passed and not finding.not_run), None)
     for finding in findings:
         head, body, opened = _head(finding), _body(finding), " open" if finding is first else ""
-        parts.append(f"<p>{head}</p>" if finding.passed or not body else
-                     f'<details{opened}><summary>{head}</summary><div class="etude-why">{body}</div></details>')
+        parts.append(f'<p class="etude-line">{head}</p>' if finding.passed or _says_nothing_more(finding) else
+                     f'<details{opened}><summary class="etude-line">{head}</summary>'
+                     f'<div class="etude-why">{body}</div></details>')
     return card("".join(parts), label, "good" if passed == len(findings) else "bad")
+
+
+def _says_nothing_more(finding: Finding) -> bool:
+    return bool(finding.not_run) and not finding.notes
 
 
 def message_html(text: str) -> str:
@@ -49,7 +54,7 @@ def progress_html(done: int, total: int, doing: str, seconds: float) -> str:
 # ---------------------------------------------------------------------------------------------- one exercise
 
 def _one(finding: Finding) -> str:
-    body = f'<p class="etude-head">{_head(finding)}</p>{_body(finding)}'
+    body = f'<p class="etude-head etude-line">{_head(finding)}</p>{_body(finding)}'
     kind = "good" if finding.passed else "plain" if finding.not_run else "bad"
     return card(body, f"{finding.title}: {headline(finding)}", kind)
 
@@ -70,10 +75,13 @@ def _body(finding: Finding) -> str:
         again = repeated(properties)
         first = next((one.name for one in properties if not one.holds), None)
         rows = [_property(one, one.name == first, one.name in again) for one in properties if not one.holds]
-        held = "".join(f"<li>{_sign(True)}{escape(one.title)}</li>" for one in properties if one.holds)
+        held = "".join(f'<li class="etude-line">{_sign(True)}{escape(one.title)}</li>'
+                       for one in properties if one.holds)
         if held and rows:
             verb = "hold" if finding.held > 1 else "holds"
-            held = f"<li><details><summary>{finding.held} {verb}</summary><ul>{held}</ul></details></li>"
+            sign = '<span class="etude-sign etude-yes" aria-hidden="true">✓</span>'
+            held = (f'<li><details><summary class="etude-line">{sign}{finding.held} {verb}</summary>'
+                    f"<ul>{held}</ul></details></li>")
         parts.append(f"<ul>{''.join(rows)}{held}</ul>")
     foot = [_with_code(line) for line in footer(finding)]
     if foot:
@@ -86,11 +94,11 @@ def _property(one: Property, is_first: bool, is_again: bool) -> str:
     assert one.failure is not None
     title = f"{_sign(False)}{escape(one.title)}"
     if is_again:
-        return f'<li><p class="etude-title">{title} <span class="etude-quiet">{SAME}</span></p></li>'
+        return f'<li><p class="etude-title etude-line">{title} <span class="etude-quiet">{SAME}</span></p></li>'
     why = f'<div class="etude-why">{_failure(one.failure)}</div>'
     if is_first:
-        return f'<li><p class="etude-title">{title}</p>{why}</li>'
-    return f'<li><details><summary class="etude-title">{title}</summary>{why}</details></li>'
+        return f'<li><p class="etude-title etude-line">{title}</p>{why}</li>'
+    return f'<li><details><summary class="etude-title etude-line">{title}</summary>{why}</details></li>'
 
 
 def _failure(failure: Failure) -> str:

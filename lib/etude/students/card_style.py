@@ -35,6 +35,8 @@ DARK
   white-space: pre-wrap; overflow-wrap: anywhere; border-left: 2px solid var(--etude-rule);
   padding-left: 10px;
 }
+@ .etude-line { padding-left: 1.4em; text-indent: -1.4em; }
+@ .etude-line > * { text-indent: 0; }
 @ .etude-sign { display: inline-block; width: 1.4em; font-weight: 700; }
 @ .etude-yes { color: var(--etude-good); }
 @ .etude-no { color: var(--etude-bad); }
@@ -77,6 +79,8 @@ DARK
   background: var(--etude-2); color: var(--etude-ink); font-weight: 700; outline: 2px solid var(--etude-bad);
   outline-offset: -2px;
 }
+@ table.etude-list + table.etude-list { margin-top: 14px; }
+@ .etude-list caption { font-weight: 600; }
 @ table.etude-list { font-family: inherit; font-size: 13.5px; width: 100%; }
 @ .etude-list td, @ .etude-list th {
   border: 0; border-bottom: 1px solid var(--etude-rule); text-align: left; padding: 4px 8px 4px 0; opacity: 1;

@@ -8,18 +8,15 @@ import contextlib
 import io
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
-
-import torch
 
 from etude.engine import run_checks
 from etude.failures import StudentStopped
-from etude.observe import tensors_in
 from etude.outcomes import Check, Outcome
 from etude.students import fingerprints
 from etude.students.bar import Bar
-from etude.students.explain import arguments_of, as_called, can_be_diagnosed, property_of, why_not_run
+from etude.students.explain import Calls, Example, can_be_diagnosed, example_of, property_of, why_not_run
 from etude.students.findings import Diagnosis, Finding
 from etude.students.released import Release
 from etude.students.student import NamespaceStudent, RandomState
@@ -78,12 +75,10 @@ class _Subject:
     """The student in this process, as the engine wants it."""
 
     def __init__(self, namespace: Mapping[str, Any], release: Release, bar: Bar, load_notes: Mapping[str, list[str]]):
-        self._namespace, self._release, self._bar, self._load_notes = namespace, release, bar, load_notes
+        self._release, self._bar, self._load_notes = release, bar, load_notes
         self.watch = Watch(release.limit("call_seconds", CALL_SECONDS),
                            release.limit("exercise_seconds", EXERCISE_SECONDS), self._tell, namespace)
-        self._student = NamespaceStudent(namespace, self.watch)
-        self._observed = NamespaceStudent(namespace, self.watch, self._note_call)
-        self._last_call: list[torch.Tensor] = []
+        self._namespace, self._student = namespace, NamespaceStudent(namespace, self.watch)
         self._done, self._doing, self._telling, self.total = 0, "", False, 0
         self._output = _Capped()
         self._redirection = contextlib.ExitStack()
@@ -108,17 +103,18 @@ class _Subject:
     def finished(self, exercise: str, outcomes: Sequence[Outcome]) -> None:
         self.close()
         self.watch.restart()  # what follows runs a few examples more: to name the mistake, to hear what they print
-        outcomes, printed = zip(*map(self._run_again, outcomes), strict=True)
-        properties = [property_of(outcome, self._namespace, text)
-                      for outcome, text in zip(outcomes, printed, strict=True)]
+        examples = [Example() if outcome.passed else self._example(outcome) for outcome in outcomes]
+        properties = [property_of(outcome, self._namespace, example)
+                      for outcome, example in zip(outcomes, examples, strict=True)]
         failed = [outcome for outcome in outcomes if not outcome.passed]
+        first = next((example for one, example in zip(outcomes, examples, strict=True) if not one.passed), Example())
         not_run = why_not_run(failed) if len(failed) == len(outcomes) else ""
         hints = len(self._release.hints(exercise))
         diagnosis, notes = self._diagnosis(exercise, outcomes)
         self.findings.append(Finding(
             exercise, self._release.title(exercise), properties, diagnosis,
             [*self._load_notes.get(exercise, []), *notes], not_run=not_run, hints=hints,
-            arguments=arguments_of(failed[0]) if failed else {}))
+            arguments=first.arguments))
 
     def _diagnosis(self, exercise: str, outcomes: Sequence[Outcome]) -> tuple[Diagnosis | None, list[str]]:
         if not any(map(can_be_diagnosed, outcomes)) or any(isinstance(o.failure, StudentStopped) for o in outcomes):
@@ -130,19 +126,14 @@ class _Subject:
                 return None, [_NO_NAMES.format(self._release.name)]
         return None, []
 
-    def _run_again(self, outcome: Outcome) -> tuple[Outcome, str]:
-        """(the outcome with its example as the function that failed was given it, what the function printed on it)."""
-        if not can_be_diagnosed(outcome):
-            return outcome, ""
-        output = _Capped()
-        self._last_call = []
-        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
-            with contextlib.suppress(Exception, TimeUp):
-                outcome.replay(self._observed)
-        return replace(outcome, case=as_called(outcome.case, self._last_call)), output.text()
-
-    def _note_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._last_call = [tensor.detach().clone() for tensor in tensors_in([args, kwargs])]
+    def _example(self, outcome: Outcome) -> Example:
+        """What the failing check gives to the student's functions and what these print: it is run once more."""
+        calls, output = Calls(), _Capped()
+        if can_be_diagnosed(outcome):
+            with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+                with contextlib.suppress(Exception, TimeUp):
+                    outcome.replay(NamespaceStudent(self._namespace, self.watch, calls.note))
+        return example_of(outcome.case, calls, output.text())
 
     def _tell(self) -> None:
         if self._telling:  # the clock ticks while a bar is drawn, too

@@ -1,14 +1,17 @@
 """The outcome of a check -> what the card says about it. What a tensor looks like on a card is decided here."""
 from __future__ import annotations
 
+import inspect
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from etude.failures import CheckFailure, Difference, MissingName, StudentError, StudentStopped
+from etude.observe import tensors_in
 from etude.outcomes import Outcome, failure_text
 from etude.strategies import Case
 from etude.students.findings import Failure, Grid, Heat, Property
@@ -23,17 +26,32 @@ MAX_INPUT = 24
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
 
 
-def property_of(outcome: Outcome, namespace: Mapping[str, Any], printed: str) -> Property:
-    """The property that a check stands for. `printed` is what the student's code printed on the failing example."""
+@dataclass(frozen=True)
+class Example:
+    """What is known of the example that a check fails on."""
+
+    form: str = ""
+    """`B=1, T=2, seed=0`"""
+    named: dict[str, Any] = field(default_factory=dict)
+    """Its arguments as a person reads them, what is inside a dict by its full name."""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    """The same for the student to try."""
+    printed: str = ""
+    """What the student's code printed."""
+
+
+def property_of(outcome: Outcome, namespace: Mapping[str, Any], example: Example) -> Property:
+    """The property that a check stands for, and why it does not hold."""
     failure = None
     if outcome.failure is not None:
-        failure = _failure(outcome, outcome.failure, namespace, printed)
+        failure = _failure(outcome, outcome.failure, namespace, example)
     return Property(outcome.check.name, outcome.check.title, failure)
 
 
 def is_todo(outcome: Outcome) -> bool:
-    """Whether the check met the skeleton's TODO."""
-    return isinstance(outcome.failure, StudentError) and outcome.failure.type_name == "NotImplementedError"
+    """Whether the check met the skeleton's TODO; one that waits for another error has it as its context."""
+    failure = outcome.failure.__context__ if isinstance(outcome.failure, CheckFailure) else outcome.failure
+    return isinstance(failure, StudentError) and failure.type_name == "NotImplementedError"
 
 
 def why_not_run(outcomes: Sequence[Outcome]) -> str:
@@ -52,7 +70,10 @@ def can_be_diagnosed(outcome: Outcome) -> bool:
     return outcome.failure is not None and not stopped and not is_todo(outcome)
 
 
-def _failure(outcome: Outcome, error: BaseException, namespace: Mapping[str, Any], printed: str) -> Failure:
+def _failure(outcome: Outcome, error: BaseException, namespace: Mapping[str, Any],
+             example: Example) -> Failure:
+    if is_todo(outcome):
+        return Failure("Not implemented yet: the TODO is still there.")
     what, hint = _what(error, namespace)
     trace = []
     if not isinstance(error, CheckFailure):
@@ -63,9 +84,9 @@ def _failure(outcome: Outcome, error: BaseException, namespace: Mapping[str, Any
     if isinstance(error, MissingName) or stopped and not trace:  # nothing was run: the example says nothing
         return Failure(what[:1].upper() + what[1:], hint=hint)
     difference = getattr(error, "difference", None)
-    return Failure(what=_ADDRESS.sub("0x…", what), detail=_detail(difference), example=_example(outcome.case),
-                   inputs=_inputs(outcome.case), grids=_grids(difference), heat=_heat(outcome), trace=trace,
-                   printed=printed, hint=hint, smallest=not stopped)
+    return Failure(what=_ADDRESS.sub("0x…", what), detail=_detail(difference), example=example.form,
+                   inputs=_inputs(example.named), grids=_grids(difference), heat=_heat(outcome), trace=trace,
+                   printed=example.printed, hint=hint, smallest=not stopped)
 
 
 def _what(error: BaseException, namespace: Mapping[str, Any]) -> tuple[str, str]:
@@ -81,20 +102,59 @@ def _what(error: BaseException, namespace: Mapping[str, Any]) -> tuple[str, str]
 
 # ---------------------------------------------------------------------------------------------- the example
 
-def arguments_of(outcome: Outcome) -> dict[str, Any]:
-    """The arguments of the failing example by name."""
-    found: dict[str, Any] = {}
-    for name, value in outcome.case.items():
-        found |= value.arguments() if isinstance(value, Case) else {name: value}
-    return found
+class Calls:
+    """The calls of the student's functions on one example: their last arguments, as they were before the call."""
+
+    def __init__(self) -> None:
+        self._count, self._function, self._args, self._kwargs = 0, None, (), {}
+
+    def note(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Called before each call."""
+        self._count, self._function = self._count + 1, function
+        self._args, self._kwargs = _copied(args), _copied(kwargs)
+
+    def only(self) -> dict[str, Any] | None:
+        """The arguments by name, if there was one call and no more."""
+        if self._count != 1:
+            return None
+        try:
+            return dict(inspect.signature(self._function).bind(*self._args, **self._kwargs).arguments)
+        except (TypeError, ValueError):  # other parameters than the contract's
+            return None
+
+    def tensors(self) -> list[torch.Tensor]:
+        return list(tensors_in([self._args, self._kwargs]))
 
 
-def as_called(case: dict[str, Any], tensors: Sequence[torch.Tensor]) -> dict[str, Any]:
-    """The example with each case in the form that these tensors, the arguments of a call, were made of.
+def example_of(case: dict[str, Any], calls: Calls, printed: str = "") -> Example:
+    """The example as the student's function met it.
 
-    A check may ask for another form of its case, such as float32 or a larger scale.
+    A check may make arguments of its own from its case. Those of a single call tell all; before the last of several,
+    the case is told in the form that this call was made from, such as float32 or a larger scale.
     """
-    return {name: _form_of(value, tensors) if isinstance(value, Case) else value for name, value in case.items()}
+    tensors = calls.tensors()
+    case = {name: _form_of(value, tensors) if isinstance(value, Case) else value for name, value in case.items()}
+    form = ", ".join(repr(value).removeprefix("Case(").removesuffix(")") if isinstance(value, Case)
+                     else f"{name}={value!r}" for name, value in case.items())
+    named, arguments = {}, {}
+    for name, value in case.items():
+        named |= value.named() if isinstance(value, Case) else {}
+        arguments |= value.arguments() if isinstance(value, Case) else {name: value}
+    only = calls.only()
+    if only is None:
+        return Example(form, named, arguments, printed)
+    nested = {f"{name}[{key!r}]": part for name, value in only.items() if isinstance(value, dict)
+              for key, part in value.items()}
+    flat = {name: value for name, value in only.items() if not isinstance(value, dict)}
+    return Example(form, flat | nested, only, printed)
+
+
+def _copied(tree: Any) -> Any:
+    if isinstance(tree, torch.Tensor):
+        return tree.detach().clone()
+    if isinstance(tree, dict):
+        return {key: _copied(item) for key, item in tree.items()}
+    return type(tree)(map(_copied, tree)) if type(tree) in (list, tuple) else tree
 
 
 def _form_of(case: Case, tensors: Sequence[torch.Tensor]) -> Case:
@@ -114,20 +174,14 @@ def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
     return one.dtype is other.dtype and torch.equal(one, other)
 
 
-def _example(case: dict[str, Any]) -> str:
-    return ", ".join(repr(value).removeprefix("Case(").removesuffix(")") if isinstance(value, Case)
-                     else f"{name}={value!r}" for name, value in case.items())
-
-
-def _inputs(case: dict[str, Any]) -> list[str]:
+def _inputs(named: Mapping[str, Any]) -> list[str]:
     lines = []
-    for value in case.values():
-        for name, argument in (value.named() if isinstance(value, Case) else {}).items():
-            if isinstance(argument, torch.Tensor):
-                values = f" = {_nested(argument.detach())}" if argument.numel() <= MAX_INPUT else ""
-                lines.append(f"{name}: {shape_of(argument)}{values}")
-            else:
-                lines.append(f"{name} = {argument!r}"[:200])
+    for name, argument in named.items():
+        if isinstance(argument, torch.Tensor):
+            values = f" = {_nested(argument.detach())}" if argument.numel() <= MAX_INPUT else ""
+            lines.append(f"{name}: {shape_of(argument)}{values}")
+        else:
+            lines.append(_ADDRESS.sub("0x…", f"{name} = {argument!r}"[:200]))
     return lines
 
 

@@ -110,8 +110,8 @@ def _html(head: str, done: int, rows: list[tuple[str, str, str, bool]], units: l
             '<th scope="col">Exercise</th><th scope="col">State</th></tr></thead><tbody>']
     for name, id, says, passed in rows:
         body.append(f'<tr><th scope="row">{escape(name)} <code>{escape(id)}</code></th>'
-                    f'<td><span class="etude-sign etude-{"yes" if passed else "calm"}" aria-hidden="true">'
-                    f'{"✓" if passed else "·"}</span>{escape(says)}</td></tr>')
+                    f'<td><div class="etude-line"><span class="etude-sign etude-{"yes" if passed else "calm"}" '
+                    f'aria-hidden="true">{"✓" if passed else "·"}</span>{escape(says)}</div></td></tr>')
     body.append("</tbody></table>")
     if len(units) > 1:
         body.append('<table class="etude-list"><caption>The course</caption><thead><tr><th scope="col">Unit</th>'

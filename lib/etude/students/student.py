@@ -12,14 +12,14 @@ from etude.failures import MissingName, StudentError, StudentStopped
 from etude.students.watch import Watch
 
 MAX_MESSAGE = 500
-OnCall = Callable[[tuple[Any, ...], dict[str, Any]], None]
-"""Told the arguments of every call before it is made."""
+OnCall = Callable[[Callable, tuple[Any, ...], dict[str, Any]], None]
+"""Told of every call before it is made: the function and its arguments."""
 
 
 class NamespaceStudent:
     """Attributes are the names of a namespace; functions and methods are watched, and their errors wrapped."""
 
-    def __init__(self, namespace: Mapping[str, Any], watch: Watch, on_call: OnCall = lambda args, kwargs: None):
+    def __init__(self, namespace: Mapping[str, Any], watch: Watch, on_call: OnCall = lambda *call: None):
         self._namespace, self._watch, self._on_call = namespace, watch, on_call
 
     def __getattr__(self, name: str) -> Any:
@@ -46,7 +46,7 @@ class NamespaceStudent:
 
     def _guarded(self, function: Callable, name: str) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            self._on_call(args, kwargs)
+            self._on_call(function, args, kwargs)
             with self._watch.call(f"`{name}`"):
                 try:
                     return function(*args, **kwargs)

@@ -111,4 +111,5 @@ class Watch:
 
     def _stopped(self, name: str) -> StudentStopped:
         self.timeouts += 1
-        return StudentStopped(f"{name} took longer than {self.call_seconds:g} seconds")
+        unit = "second" if self.call_seconds == 1 else "seconds"
+        return StudentStopped(f"{name} took longer than {self.call_seconds:g} {unit}")
