@@ -16,6 +16,9 @@ from autograder.solution.material import Material
 from autograder.submission.cells import Submission
 from autograder.submission.reader import read_submissions
 
+_SEARCHED = 4 << 20
+"""Characters of a submission's file in which the lines of its exercises are looked for."""
+
 
 def run_grade(course: Course, paths: Sequence[Path], *, unit: str | None, student: str | None, out: Path | None,
               formats: Sequence[str], jobs: int, fail_under: float | None, unsandboxed: bool, fresh: bool) -> int:
@@ -65,9 +68,6 @@ def _kept(course: Course, submissions: Sequence[Submission], out: Path, unsandbo
 def _grade_rest(course: Course, submissions: Sequence[Submission], reports: list[Report], out: Path | None,
                 formats: Sequence[str], options: Options) -> list[str]:
     """Grade what has no report yet; `reports` is then complete and in order. The lines about what could not be."""
-    if out is not None:
-        for report in reports:
-            write_views(report, out, formats, is_stored=True)
     there = {(report.student, report.unit) for report in reports}
     rest = [submission for submission in submissions if (submission.student, submission.unit) not in there]
 
@@ -77,6 +77,9 @@ def _grade_rest(course: Course, submissions: Sequence[Submission], reports: list
         reports.append(report)
         _progress(len(reports), len(submissions))
     try:
+        if out is not None:
+            for report in reports:
+                write_views(report, out, formats, is_stored=True)
         failures = grade(course, rest, done, options) if rest else []
     except (OSError, KeyboardInterrupt) as error:
         raise _stopped(error, len(reports), len(submissions), out) from None
@@ -142,7 +145,8 @@ def _annotate(reports: Sequence[Report], submissions: Sequence[Submission]) -> N
     for report in reports:
         path = paths[report.student, report.unit]
         try:
-            text = Path(path).read_text(encoding="utf-8", errors="replace")
+            with open(path, encoding="utf-8", errors="replace") as file:
+                text = file.read(_SEARCHED)
         except OSError:
             text = ""  # inside a zip: the annotation stands at its top
         for line in annotations(report, path, text):

@@ -1,6 +1,7 @@
 """Grade submissions: one warm zygote, one collection of the checks, then each submission through all of them."""
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import platform
@@ -121,6 +122,8 @@ def _grade_unit(material: Material, line: Line, zygote: Any, done: Callable[[Rep
 
     def subjects() -> Iterator[Any]:
         yield reference
+        gc.freeze()  # modules, examples and expected values stay: no collection need look at them again
+        gc.enable()
         while line.first and line.first.unit == material.unit.id:
             line.in_hand, watched.workers = True, []
             subject = GradedSubmission(material, line.first, channels, reference)

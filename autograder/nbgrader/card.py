@@ -49,9 +49,9 @@ def comment(result: ExerciseResult) -> str:
     if not failed:
         lines.append("Every check holds." if wording.uneventful(result) else "")
     else:
-        titles = "; ".join((check.title or check.name).rstrip(". ") for check in failed[:_MOST])
-        more = f"; and {wording.counted(len(failed) - _MOST, 'more check')}" if len(failed) > _MOST else ""
-        lines.append(f"Does not hold: {titles}{more}.")
+        titles = [f"- {(check.title or check.name).rstrip('. ')}" for check in failed[:_MOST]]
+        more = [f"- and {wording.counted(len(failed) - _MOST, 'more check')}"] if len(failed) > _MOST else []
+        lines.append("\n".join(["What does not hold:\n", *titles, *more]))
         lines += dict.fromkeys(wording.diagnosis_line(check) for check in failed if check.diagnosis)
         lines.append("The card below the check shows an example." if any(c.counterexample for c in failed) else "")
     return _plain("\n\n".join(line for line in lines if line))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import fcntl
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from autograder.nbgrader.restore import restore
 from autograder.submission.files import read_file
 from autograder.submission.problems import BadInput
 
+WAIT_SECONDS = 600.0
 _held: list[int] = []
 """The lock of the submission that this process has in hand."""
 
@@ -36,6 +38,13 @@ class SubmissionExporter(NotebookExporter):
     _sanitized: Any = None
 
     def from_filename(self, filename: str, resources: Any = None, **options: Any) -> Any:
+        try:
+            return self._converted(filename, resources, options)
+        except BaseException:
+            let_go()
+            raise
+
+    def _converted(self, filename: str, resources: Any, options: dict[str, Any]) -> Any:
         where = resources["nbgrader"]
         destination = Path(self.parent._format_dest(where["assignment"], where["student"])).resolve()
         if self.parent._sanitizing:
@@ -45,10 +54,10 @@ class SubmissionExporter(NotebookExporter):
         else:
             # Not from the file: `nbgrader autograde --force` in another process may have removed it since.
             notebook = self._sanitized
-        _make_writable(destination / self.submitted.name)
         made, resources = self.from_notebook_node(notebook, resources=resources, **options)
         if self.parent._sanitizing:
             self._sanitized = nbformat.reads(made, as_version=4)
+        _make_writable(destination / self.submitted.name)
         return made, resources
 
     def _restored(self, where: Any) -> Any:
@@ -58,7 +67,7 @@ class SubmissionExporter(NotebookExporter):
         try:
             release = nbformat.read(path, as_version=4)
         except OSError as error:
-            raise RunStopped(f"{path}: {error.strerror}; make it with `nbgrader generate_assignment "
+            raise RunStopped(f"autograder: {path}: {error.strerror}; make it with `nbgrader generate_assignment "
                              f"{where['assignment']}`") from None
         try:
             return restore(release, read_file(str(self.submitted)), str(self.submitted))
@@ -74,12 +83,21 @@ def let_go(**_: Any) -> None:
 
 
 def _hold(folder: Path) -> None:
-    """Wait until no other process has this submission in hand; how ever this one ends, it lets go."""
+    """Wait until no other process has this submission in hand. How ever this one ends, it lets go."""
     let_go()
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     _held.append(descriptor)
-    with suppress(OSError):  # a file system that knows no locks
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    end = time.monotonic() + WAIT_SECONDS
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise RunStopped(f"autograder: {folder}: another process has had it in hand for {WAIT_SECONDS:g} s; "
+                                 "if none is grading, end the servers that did") from None
+            time.sleep(0.1)
+        except OSError:
+            return  # a file system that knows no locks
 
 
 def _make_writable(path: Path) -> None:

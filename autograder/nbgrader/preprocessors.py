@@ -18,7 +18,7 @@ from traitlets import Bool, Unicode
 from autograder.course import load_course
 from autograder.errors import AutograderError
 from autograder.nbgrader import card
-from autograder.nbgrader.exporter import RunStopped, let_go
+from autograder.nbgrader.exporter import RunStopped
 from autograder.nbgrader.standby import NotGraded, Standby
 from autograder.report.audience import for_students
 from autograder.report.store import file_name
@@ -74,6 +74,8 @@ class SealedGrades(NbGraderPreprocessor):
         for problem in problems:
             self.log.warning("%s", problem)
             return Graded(problem=problem.message)
+        for note in submissions[0].notes:
+            self.log.warning("%s: %s", path, note)
         report = for_students(standby.grade(course, submissions[0], self.unsandboxed))
         return Graded({result.id: result for result in report.exercises})
 
@@ -88,7 +90,6 @@ class SealedGrades(NbGraderPreprocessor):
     def _clean_up(self, where: Any) -> None:
         """What nbgrader does itself after other exceptions: else the student would count as graded."""
         rmtree(self.parent.parent._format_dest(where["assignment"], where["student"]))
-        let_go()
 
 
 class Explanations(NbGraderPreprocessor):

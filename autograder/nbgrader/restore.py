@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _PICTURE = re.compile(r"image/(png|jpeg|gif|webp)")
 _BASE64 = re.compile(r"[A-Za-z0-9+/=\s]*")
+_TAG = re.compile(r"<(?=[A-Za-z/!?])")
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ def marks(cell: Any) -> dict[str, Any]:
 def _submitted(release: NotebookNode, data: bytes, name: str) -> Iterator[_Raw]:
     """The submitted cells that are the student's own or answer a cell of the release, or mark its place."""
     kinds = {marks(cell).get("grade_id"): cell.cell_type for cell in release.cells if marks(cell)}
+    ours = {cell.source.strip() for cell in release.cells}
     counted = {cell.index: cell.grade_id for cell in read_notebook(data, name)[0]}
     # The reader has seen that it can be parsed; numbers, which may have a million digits, are not needed.
     raw_cells = json.loads(data.decode("utf-8-sig"), parse_int=lambda digits: 0)["cells"]
@@ -80,6 +82,9 @@ def _submitted(release: NotebookNode, data: bytes, name: str) -> Iterator[_Raw]:
         if grade_id not in kinds or kinds[grade_id] != kind:
             grade_id = None
         source = _text(raw.get("source"))
+        if kind != "code" and source.strip() not in ours:
+            # Formgrader shows text as it is: a script in it would run with the grader's rights, and could set grades.
+            source = _TAG.sub("&lt;", source)
         if grade_id or source.strip():
             yield _Raw(kind, source, grade_id, _pictures(raw.get("attachments")))
 

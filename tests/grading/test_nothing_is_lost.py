@@ -67,7 +67,8 @@ def harm(batch: Batch, step: int) -> None:
     batch.kill_grader(grader, step)
     batch.end(grader)
 
-    code, _, err = batch.end(batch.start(full_after=6 * step))
+    # Two files of each report that is kept are synced anew, and four of each that is graded.
+    code, _, err = batch.end(batch.start(full_after=2 * len(batch.stored) + 6 * step))
     batch.planted["the disk full"] += 1
     assert code == 3 and "No space left on device" in err and err.count("\n") == 1
     assert f"of {len(batch.students)} are graded and kept in out; the same command goes on from there" in err
