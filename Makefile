@@ -9,7 +9,7 @@ grade: $(STAMP)
 	$(BIN)/autograder grade tests/sample_class --out results/sample_class --format text --format html
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 lab: $(STAMP)
 	JUPYTER_CONFIG_PATH=$(CURDIR)/lib/etude $(BIN)/jupyter lab --ServerApp.root_dir=assignments

@@ -11,14 +11,23 @@ from typing import Annotated
 
 import typer
 
+from autograder.commands import new
+from autograder.commands.compare import compare
 from autograder.commands.export import app as export_app
+from autograder.commands.marks import marks
 from autograder.commands.options import CourseOption, load
+from autograder.commands.similar import similar
 from autograder.errors import AutograderError, UsageError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
                   help="Grade the course's exercises, and prove the grader right.")
 
 app.add_typer(export_app, name="export")
+app.command("new-course")(new.new_course)
+app.command("new-exercise")(new.new_exercise)
+app.command()(marks)
+app.command()(compare)
+app.command()(similar)
 
 FORMATS = ("text", "json", "junit", "html", "gradescope", "github", "annotations")
 

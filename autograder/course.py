@@ -6,71 +6,37 @@ was expected and what stands there. Only this module needs pydantic, and nothing
 from __future__ import annotations
 
 import difflib
-import re
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
+from autograder.course_values import (
+    Attempts,
+    ExerciseId,
+    FileName,
+    Hours,
+    Id,
+    Line,
+    Module,
+    Moment,
+    Name,
+    Positive,
+    Schema,
+    Share,
+    Stars,
+    Stem,
+    Whole,
+    shown,
+)
 from autograder.errors import UsageError
 from autograder.located_yaml import Located, dotted, read_yaml
+from autograder.moments import moment
 from autograder.one_line import one_line
 
 FILE_NAME = "course.yml"
-SCHEMA = 1
 MAX_BYTES = 1 << 20
-
-
-# ---------------------------------------------------------------------------------------------- values
-
-def _expect(what: str, accepts: Any) -> BeforeValidator:
-    """A validator whose message says what was expected and what stands there, whatever pydantic would have said."""
-    def validate(value: Any) -> Any:
-        if not accepts(value):
-            raise PydanticCustomError("expected", "{text}", {"text": f"expected {what}, got {_shown(value)}"})
-        return value
-    return BeforeValidator(validate)
-
-
-def _is_number(value: Any) -> bool:
-    # A bool is an int in Python, but `points: yes` is a mistake.
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= 1e9
-
-
-def _is_whole(value: Any) -> bool:
-    return _is_number(value) and isinstance(value, int)
-
-
-def _matches(pattern: str) -> Any:
-    return lambda value: isinstance(value, str) and re.fullmatch(pattern, value) is not None
-
-
-def _shown(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return {None: "nothing", True: "true", False: "false"}[value]
-    if isinstance(value, (dict, list)):
-        return "a mapping" if isinstance(value, dict) else "a list"
-    if isinstance(value, (str, int, float)):
-        # Python refuses to print integers of thousands of digits.
-        return repr(value)[:80] if not isinstance(value, int) or abs(value) < 10**60 else "a huge number"
-    return f"a {type(value).__name__} (put it in quotes)"
-
-
-_ID, _STEM = r"[A-Za-z][A-Za-z0-9_]{0,63}", r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
-Positive = Annotated[float, Field(gt=0), _expect("a positive number", lambda v: _is_number(v) and v > 0)]
-Whole = Annotated[int, Field(gt=0), _expect("a positive whole number", lambda v: _is_whole(v) and v > 0)]
-Stars = Annotated[int, Field(ge=1, le=3), _expect("1, 2 or 3", lambda v: _is_whole(v) and 1 <= v <= 3)]
-Line = Annotated[str, _expect("a line of text", lambda v: isinstance(v, str) and v.strip() and v.isprintable())]
-Id = Annotated[str, _expect("an id of letters, digits and _", _matches(_ID))]
-# In a notebook `check_<id>` is the cell that checks exercise <id>; `setup`, `setup_2`, ... are the setup cells.
-ExerciseId = Annotated[str, _expect("an id of letters, digits and _, but not check_... or setup",
-                                    _matches(rf"(?!check_|setup(_\d+)?$){_ID}"))]
-Stem = Annotated[str, _expect("a file name without its ending: letters, digits, _ and -", _matches(_STEM))]
-Module = Annotated[str, _expect("the name of a module", _matches(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"))]
-Name = Annotated[str, _expect("the name of a function or a class, without its module", _matches(r"[A-Za-z_]\w*"))]
-Schema = Annotated[Literal[1], _expect(f"{SCHEMA}, the version that this autograder reads",
-                                       lambda v: _is_whole(v) and v == SCHEMA)]
 
 
 # ---------------------------------------------------------------------------------------------- the model
@@ -153,6 +119,33 @@ class Limits(_Model):
     """Address space of a worker."""
 
 
+class Late(_Model):
+    """What a late submission loses."""
+
+    per_day: Share
+    """The share of its score for every day begun after the deadline."""
+    grace_hours: Hours = 0.0
+    """So late costs nothing; from then on, days count from the deadline."""
+    most: Share = 1.0
+    """Never more than this share."""
+
+
+class Policy(_Model):
+    """From scores to marks."""
+
+    deadlines: dict[Id, Moment] = Field(default_factory=dict)
+    """By unit."""
+    late: Late | None = None
+    """Without it, a late submission loses nothing."""
+    attempts: Attempts = "best"
+    """Which of several submissions counts: the one with the highest mark, or the one handed in last."""
+    extensions: FileName | None = None
+    """A CSV file beside course.yml, with the columns student, unit and until."""
+
+    def deadline(self, unit: str) -> datetime | None:
+        return moment(self.deadlines[unit]) if unit in self.deadlines else None
+
+
 class Course(_Model):
     """The whole of course.yml."""
 
@@ -160,6 +153,7 @@ class Course(_Model):
     title: Line
     units: Annotated[dict[Id, Unit], Field(min_length=1)]
     limits: Limits = Field(default_factory=Limits)
+    policy: Policy = Field(default_factory=Policy)
     preload: list[Module] = Field(default_factory=list)
     """Modules beyond the standard list that students may import."""
     _root: Path = PrivateAttr(Path())
@@ -222,9 +216,13 @@ def parse_course(data: bytes, name: str, root: Path) -> Course:
         line = data.count(b"\n", 0, error.start) + 1
         raise UsageError(f"{name}:{line}: not UTF-8: byte 0x{data[error.start]:02x}") from None
     if not isinstance(located.value, dict):
-        raise UsageError(f"{name}:1: expected a mapping at the top, got {_shown(located.value)}")
+        raise UsageError(f"{name}:1: expected a mapping at the top, got {shown(located.value)}")
     course = _validated(located)
     _check_prerequisites(course, located)
+    for unit in course.policy.deadlines.keys() - course.units.keys():
+        path = ("policy", "deadlines", unit)
+        raise UsageError(f"{name}:{located.line(path, True)}: {dotted(path)}: the course has no unit {unit!r}"
+                         f"{nearest(unit, course.units)}")
     return _with_root(course, root)
 
 
@@ -257,7 +255,8 @@ def _validated(located: Located) -> Course:
 
 
 # The model that a path of keys leads to; every second key is a name that the course chose.
-_MODELS = {"": Course, "limits": Limits, "units.*": Unit, "units.*.exercises.*": Exercise}
+_MODELS = {"": Course, "limits": Limits, "policy": Policy, "policy.*": Late, "units.*": Unit,
+           "units.*.exercises.*": Exercise}
 _MESSAGES = {"missing": "missing", "too_short": "expected at least one entry",
              "list_type": "expected a list, got {got}", "dict_type": "expected a mapping, got {got}",
              "model_type": "expected a mapping, got {got}"}
@@ -270,7 +269,7 @@ def _fault(error: Any, located: Located) -> tuple[bool, int, str]:
         pattern = ".".join("*" if index % 2 else str(step) for index, step in enumerate(path[:-1]))
         message = "unknown key" + nearest(path[-1], _keys(_MODELS.get(pattern, Course)))
     else:
-        message = _MESSAGES.get(kind, error["msg"]).replace("{got}", _shown(error["input"]))
+        message = _MESSAGES.get(kind, error["msg"]).replace("{got}", shown(error["input"]))
     of_key = kind in ("extra_forbidden", "missing") or error["loc"][-1] == "[key]"
     return kind != "extra_forbidden", located.line(path, of_key), f"{dotted(path)}: {message}"
 

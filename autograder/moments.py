@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 EXAMPLE = "2026-12-01T23:59:00+01:00"
-_FORM = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)", re.ASCII)
+_FORM = re.compile(r"20\d\d-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
 
 def moment(text: str) -> datetime:

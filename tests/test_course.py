@@ -174,7 +174,7 @@ def test_prerequisites_are_other_units_of_the_course(named: str, fault: str) -> 
 
 def test_the_schema_for_editors_names_every_key() -> None:
     schema = Course.json_schema()
-    assert set(schema["properties"]) == {"schema", "title", "units", "limits", "preload"}
+    assert set(schema["properties"]) == {"schema", "title", "units", "limits", "policy", "preload"}
     assert schema["additionalProperties"] is False
     assert set(schema["$defs"]["Exercise"]["properties"]) == {"title", "points", "minutes", "difficulty", "forbid"}
     assert set(schema["$defs"]["Unit"]["properties"]) == {"title", "notebook", "exercises", "prerequisites"}

@@ -1,6 +1,7 @@
 """What a whole class shows: how scores spread, which checks are hard, which mistakes are common."""
 from __future__ import annotations
 
+import re
 import statistics
 from collections import Counter
 from dataclasses import dataclass, field
@@ -9,6 +10,8 @@ from autograder.report.model import CheckResult, ExerciseResult, Report
 from autograder.report.wording import fraction, unit_title
 
 BINS = 10
+ENOUGH = 2
+"""Submissions from which on "everybody" and "nobody" say something."""
 
 
 @dataclass
@@ -25,6 +28,13 @@ class CheckStats:
     def commonest(self) -> tuple[str, int] | None:
         """The title of the mistake named most often here, and how often."""
         return next(iter(self.diagnoses.most_common(1)), None)
+
+    @property
+    def extreme(self) -> str:
+        """`everybody fails`, `nobody fails`, or nothing: such a check does not tell one submission from another."""
+        if self.total < ENOUGH or 0 < self.passed < self.total:
+            return ""
+        return "nobody fails" if self.passed else "everybody fails"
 
 
 @dataclass
@@ -56,6 +66,8 @@ class Mistake:
     explanation: str
     exercise: str
     students: list[str] = field(default_factory=list)
+    example: CheckResult | None = None
+    """The plainest failure that shows it, without the name of the student whose it is."""
 
 
 @dataclass
@@ -91,6 +103,11 @@ class UnitStats:
     def advisory(self) -> int:
         """How many submissions were graded without an enforced sandbox."""
         return sum(report.sandbox == "ADVISORY" for report in self.reports)
+
+    def extremes(self, extreme: str) -> int:
+        """How many checks are failed by everybody, or by nobody."""
+        return sum(check.extreme == extreme for exercise in self.exercises.values()
+                   for check in exercise.checks.values())
 
     @property
     def histogram(self) -> list[int]:
@@ -138,4 +155,22 @@ def _count_mistakes(mistakes: dict[tuple[str, str], Mistake], student: str, exer
     named = {check.diagnosis.id: check.diagnosis for check in exercise.checks if check.diagnosis}
     for key, diagnosis in named.items():
         fresh = Mistake(diagnosis.title.rstrip(". "), diagnosis.explanation, exercise.title)
-        mistakes.setdefault((exercise.id, key), fresh).students.append(student)
+        mistake = mistakes.setdefault((exercise.id, key), fresh)
+        mistake.students.append(student)
+        shown = [check for check in exercise.checks if check.diagnosis and check.diagnosis.id == key]
+        best = min(shown, key=_plainness)
+        if mistake.example is None or _plainness(best) < _plainness(mistake.example):
+            mistake.example = _anonymous(best, student)
+
+
+def _plainness(check: CheckResult) -> tuple[bool, bool, int, bool]:
+    """What makes a good example, the best first: it is surely the mistake, has values, few of them, and is public."""
+    found = check.counterexample
+    values = sum(len(view.text) or 10**6 for view in found.tensors) if found else 0
+    return check.diagnosis.certainty != "all probes", not (found and found.difference), values, not check.public
+
+
+def _anonymous(check: CheckResult, student: str) -> CheckResult:
+    """The check without the student's name: only the message may quote what the student wrote."""
+    name = re.compile(rf"(?<!\w){re.escape(student)}(?!\w)", re.IGNORECASE)
+    return check.model_copy(update={"message": name.sub("…", check.message)})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_CODE_CHARACTERS, _CODE_LINES = 40_000, 1_000
 _HEAT_STEPS = (0.0, 0.5, 0.8, 1.0)
 
 
@@ -46,6 +47,16 @@ def render_class_page(reports: list[Report], problems: list[str]) -> str:
     return _environment().get_template("class.html").render(units=units, problems=lines)
 
 
+def render_similar_page(title: str, found: Any, count: int, least: float) -> str:
+    """The staff's page on the submissions of `count` that are alike; `found` is `classroom.similar.Similarities`."""
+    return _environment().get_template("similar.html").render(title=title, found=found, count=count, least=least)
+
+
+def _code_text(text: str) -> str:
+    """A piece of a student's code, whole lines and spaces at its ends kept."""
+    return clean(text, _CODE_CHARACTERS, _CODE_LINES)
+
+
 def heat(score: float, max_score: float) -> int:
     """How warm a cell of the class table is: 0 for no points, then under half, under 80 %, nearly all, 4 for all."""
     share = wording.fraction(score, max_score)
@@ -67,5 +78,6 @@ def _environment() -> Environment:
     environment = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined,
                               trim_blocks=True, lstrip_blocks=True)
     environment.filters["inline"] = inline
+    environment.filters["code"] = _code_text
     environment.globals.update(words=wording, tensors=tensors, heat=heat)
     return environment

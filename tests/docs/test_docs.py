@@ -11,7 +11,7 @@ import typer.main
 from guides import GUIDES, ROOT, anchors, blocks, code, links, table_rows, text_of
 
 from autograder.cli import app
-from autograder.course import Course, Exercise, Limits, Unit, load_course
+from autograder.course import Course, Exercise, Late, Limits, Policy, Unit, load_course
 from autograder.report.model import (
     CheckResult,
     Counterexample,
@@ -52,6 +52,8 @@ def test_every_command_and_option_exists(guide: Path):
             command = COMMANDS.get(name)
             if (inner := getattr(command, "commands", None)) is not None:  # `autograder export KIND`
                 kind, _, rest = rest.strip().partition(" ")
+                if not kind:  # the group as such
+                    continue
                 name, command = f"{name} {kind}", inner.get(kind)
             if command is None:
                 wrong.append(f"autograder {name}")
@@ -82,9 +84,9 @@ def test_every_folder_is_on_the_map():
 
 def test_the_instructors_guide_lists_every_key_of_course_yml():
     listed = {row[0].strip("`").rpartition(".")[2] for row in table_rows(text_of("docs/instructors.md"), "key")}
-    fields = [field.alias or name for model in (Course, Unit, Exercise, Limits)
+    fields = [field.alias or name for model in (Course, Unit, Exercise, Limits, Policy, Late)
               for name, field in model.model_fields.items()]
-    assert set(fields) - listed == {"limits"}
+    assert set(fields) - listed == {"limits", "policy", "late"}
     assert listed - set(fields) == set()
 
 

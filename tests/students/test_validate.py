@@ -4,6 +4,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,8 +16,14 @@ from etude import server_extension as extension
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def run(coroutine):
+    """In a thread of its own: the browser tests may have left an event loop running in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()
+
+
 def validate(root, path):
-    return asyncio.run(extension.validate(str(root), path))
+    return run(extension.validate(str(root), path))
 
 
 def test_a_notebook_is_validated_by_its_public_checks_while_the_server_goes_on(tmp_path):
@@ -34,7 +41,7 @@ def test_a_notebook_is_validated_by_its_public_checks_while_the_server_goes_on(t
         answer = await extension.validate(str(tmp_path), "attention/attention.ipynb")
         ticking.cancel()
         return answer
-    answer = asyncio.run(both())
+    answer = run(both())
     assert answer["success"] is True and len(ticks) > 5
     failed = {one["source"]: one for one in answer["value"]["failed"]}
     assert "Sparsemax (sparsemax): not started: the TODO is still there" in failed and len(failed) == 4

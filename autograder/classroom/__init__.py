@@ -1,0 +1,1 @@
+"""What comes after grading: marks under the course's policy, what a corrected check changed, similar submissions."""
