@@ -144,7 +144,7 @@ def test_sdpa_nothing_to_read(student, case):
 @exercise("sdpa_masked")
 @points(1)
 @public
-@for_all(case=SDPA, corners=False)
+@for_all(case=READING, corners=False)
 def test_sdpa_gradient_consistent(student, case):
     """The gradient is that of the values: it agrees with finite differences of your own function."""
     assert_gradient_consistent(student.sdpa, case)

@@ -23,7 +23,7 @@ EXPECTED: dict[str, dict[str, tuple[float, str | None]]] = {
     "ben": {"sdpa_masked": (6, "no_scale"), "cross_attention": (7, "scale_by_context_width"),
             "grouped_heads": (4, "groups_tiled"), "sliding_window_attention": (2, "one_too_wide"),
             "block_sparse_attention": (11, "global_rows_only")},
-    "cleo": {"sdpa_masked": (6, "masked_rows_nan"), "additive_attention": (7, "weights_detached"),
+    "cleo": {"sdpa_masked": (7, "masked_rows_nan"), "additive_attention": (7, "weights_detached"),
              "sparsemax": (5, "threshold_detached")},
     "dan": {"cross_attention": (0, None), "sliding_window_attention": (0, None), "block_sparse_attention": (0, None),
             "sparsemax": (0, None)},
