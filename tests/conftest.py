@@ -1,14 +1,24 @@
 """One warm zygote for all tests that run a program in a sealed worker, and hypothesis without clock or dice."""
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
 
+STARTED = time.time()
 settings.register_profile("tests", deadline=None, derandomize=True, database=None)
 settings.load_profile("tests")
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """The proof of the course, if it was made in this run: what `autograder verify` would have printed."""
+    proof = Path(__file__).resolve().parents[1] / "results" / "proof.txt"
+    if proof.exists() and proof.stat().st_mtime >= STARTED:
+        terminalreporter.write_line(proof.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="session")

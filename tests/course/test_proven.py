@@ -1,4 +1,6 @@
 """The course itself: what is committed is what the sources make, and every unit's checks are proven."""
+import contextlib
+import io
 import os
 import subprocess
 import sys
@@ -9,6 +11,7 @@ import pytest
 from autograder.build.build import build
 from autograder.commands.verify import print_table
 from autograder.course import load_course
+from autograder.files import write_atomically
 from autograder.verify import ExerciseProof, verify
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,9 +30,12 @@ def test_the_sample_class_is_made_from_the_released_notebook():
 
 @pytest.fixture(scope="module")
 def proofs() -> list[ExerciseProof]:
-    """Of the whole course; printed with `pytest -s`, as `autograder verify` does."""
+    """Of the whole course. tests/conftest.py prints the table when all tests have run."""
     found = list(verify(COURSE, list(COURSE.units), jobs=os.cpu_count() or 1))
-    print_table(found)
+    with contextlib.redirect_stdout(io.StringIO()) as table:
+        print_table(found)
+    (ROOT / "results").mkdir(exist_ok=True)
+    write_atomically(ROOT / "results" / "proof.txt", table.getvalue())
     return found
 
 

@@ -43,12 +43,14 @@ BAD = {
 @pytest.mark.parametrize("member, message", BAD.values(), ids=BAD.keys())
 def test_a_bad_member_is_one_line_and_costs_itself_only(tmp_path: Path, member: tuple[str, bytes],
                                                         message: str) -> None:
-    path = zipped(tmp_path / "class.zip", member, GOOD)
+    folder = tmp_path / "deep" / "down"  # a path that leaves it ends where this test can look
+    folder.mkdir(parents=True)
+    path = zipped(folder / "class.zip", member, GOOD)
     name = member[0].filename if isinstance(member[0], zipfile.ZipInfo) else member[0]
     submissions, problems = read_submissions([path], course())
     assert [submission.student for submission in submissions] == ["alice"]
     assert len(problems) == 1 and str(problems[0]).startswith(f"{path}!{name}: {message}")
-    assert not list(tmp_path.parent.glob("**/bob.ipynb"))
+    assert not list(tmp_path.glob("**/bob.ipynb"))
 
 
 def _patched(path: Path, marker: bytes, offset: int, value: bytes) -> Path:
