@@ -1,8 +1,10 @@
-"""Files that are there in full or not at all."""
+"""Files that are there in full or not at all, and copies of folders."""
 from __future__ import annotations
 
 import os
 import secrets
+import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 _LEFTOVER = ".etude-tmp"
@@ -31,6 +33,19 @@ def write_atomically(path: Path, text: str, *, staff_only: bool = False) -> None
         temporary.unlink(missing_ok=True)
         raise
     _sync_directory(path.parent)
+
+
+def copied(source: Path, to: Path, paths: Iterable[Path]) -> Iterator[Path]:
+    """Copy those of `paths` that are files from under `source` to the same places under `to`; gives the copies.
+
+    What Python leaves behind when it has run there is left out. Modes are kept, so that scripts stay executable.
+    """
+    for path in sorted(paths):
+        if path.is_file() and "__pycache__" not in path.parts:
+            target = to / path.relative_to(source)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, target)
+            yield target
 
 
 def _sync_directory(directory: Path) -> None:

@@ -5,29 +5,17 @@ import math
 import torch
 from etude.checks import exercise, points, public
 from etude.compare import assert_same
-from etude.failures import CheckFailure, StudentError
+from etude.failures import CheckFailure
 from etude.properties import (
     assert_batch_independent,
     assert_gradient_consistent,
     assert_invariant,
     assert_pure,
+    assert_refuses,
     assert_shape,
     gradients,
 )
 from etude.strategies import Cases, computed, for_all, integers, mask, normal, value_of
-
-
-def refuses(function, *args):
-    """The function raises ValueError for these arguments."""
-    try:
-        function(*args)
-    except ValueError:
-        return
-    except StudentError as error:
-        if error.type_name == "ValueError":
-            return
-        raise CheckFailure(f"expected a ValueError, but {error.type_name} was raised.") from None
-    raise CheckFailure("expected a ValueError, but the call returned.")
 
 
 def nothing_kept(function, case, name, where):
@@ -214,7 +202,7 @@ def test_cross_contract_edges(student, case):
     """A wholly masked context gives 0 with finite gradients; heads that do not divide C raise ValueError."""
     nothing_kept(student.cross_attention, case, "ctx_keep", (0,))
     arguments = case.arguments()
-    refuses(student.cross_attention, *(arguments | {"heads": case.H * case.D + 1}).values())
+    assert_refuses(student.cross_attention, *(arguments | {"heads": case.H * case.D + 1}).values())
 
 
 SPLIT = Cases(x=normal("B T H*D"), heads=value_of("H"), sizes={"T": (1, 5, 65)})
@@ -267,9 +255,9 @@ def test_gqa_reads_its_group(student, case):
 def test_grouped_heads_refuse(student, case):
     """ValueError when heads do not divide the channels, or groups do not divide the heads."""
     q, k, v = case.arguments().values()
-    refuses(student.split_heads, torch.zeros(2, 3, case.G * case.R, dtype=q.dtype), case.G * case.R + 1)
+    assert_refuses(student.split_heads, torch.zeros(2, 3, case.G * case.R, dtype=q.dtype), case.G * case.R + 1)
     groups = case.G * case.R + 1
-    refuses(student.gqa, q, k[:, :1].expand(-1, groups, -1, -1), v[:, :1].expand(-1, groups, -1, -1))
+    assert_refuses(student.gqa, q, k[:, :1].expand(-1, groups, -1, -1), v[:, :1].expand(-1, groups, -1, -1))
 
 
 ADDITIVE = Cases(query=normal("B D"), keys=normal("B S E"), keep=mask("B S"), W=normal("A D"), U=normal("A E"),
@@ -429,7 +417,7 @@ def test_bigbird_patterns(student, case):
 @public
 def test_bigbird_refuses_an_even_window(student):
     """bigbird_layout raises ValueError for an even window."""
-    refuses(student.bigbird_layout, 5, 1, 2, torch.zeros(5, 0, dtype=torch.long))
+    assert_refuses(student.bigbird_layout, 5, 1, 2, torch.zeros(5, 0, dtype=torch.long))
 
 
 LOGITS = Cases(z=normal("L M K", scale=1.5), sizes={"K": (1, 9, 70)})

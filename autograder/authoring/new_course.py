@@ -2,12 +2,11 @@
 from __future__ import annotations
 
 import re
-import shutil
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from autograder.errors import UsageError
-from autograder.files import write_atomically
+from autograder.files import copied, write_atomically
 
 TEMPLATE = Path(__file__).parent / "course_template"
 DISTRIBUTION = "etude"
@@ -21,13 +20,7 @@ def new_course(to: Path) -> list[Path]:
     """
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise UsageError(f"{to}: {'not empty' if to.is_dir() else 'not a folder'}; name a new folder")
-    written = []
-    for path in sorted(TEMPLATE.rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts:
-            target = to / path.relative_to(TEMPLATE)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, target)
-            written.append(target)
+    written = list(copied(TEMPLATE, to, TEMPLATE.rglob("*")))
     write_atomically(to / "constraints.txt", "".join(f"{pin}\n" for pin in pinned()))
     return [*written, to / "constraints.txt"]
 

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from autograder.build.check_file import Check, read_checks
 from autograder.errors import UsageError
-from autograder.exports.repository import _copied
-from autograder.files import write_atomically
+from autograder.files import copied, write_atomically
 from autograder.submission.cells import CHECK_PREFIX
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ def export_otter(course: Course, unit_id: str, to: Path) -> list[Path]:
 
 def _for_students(unit: Unit, checks: Sequence[Check], to: Path) -> Iterable[Path]:
     home, name = unit.assignment_path.parent, unit.assignment_path.name
-    yield from _copied(home, to, home.glob(f"{unit.notebook}_*"))
+    yield from copied(home, to, home.glob(f"{unit.notebook}_*"))
     write_atomically(to / name, student_notebook(unit))
     yield to / name
     for exercise in unit.exercises:

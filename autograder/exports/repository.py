@@ -2,14 +2,13 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator, Sequence
 from importlib.metadata import requires
 from pathlib import Path
 
 from autograder.course import Course
 from autograder.errors import UsageError
-from autograder.files import write_atomically
+from autograder.files import copied, write_atomically
 
 TEMPLATE = Path(__file__).parent / "student_repository"
 _EXTRA = re.compile(r";.*\bextra\b")
@@ -27,13 +26,13 @@ def export_repository(course: Course, units: Sequence[str], to: Path) -> list[Pa
             raise UsageError(f"{unit.assignment_path}: no such file; run `autograder build {unit.id}` first")
     if to.exists() and any(to.iterdir()):
         raise UsageError(f"{to}: not empty; name a new folder")
-    written = [*_copied(TEMPLATE, to, TEMPLATE.rglob("*")), *_package(to / "etude")]
+    written = [*copied(TEMPLATE, to, TEMPLATE.rglob("*")), *_package(to / "etude")]
     for unit in chosen:
         home = unit.assignment_path.parent
-        written += _copied(home, to / "assignments" / unit.id, home.glob(f"{unit.notebook}[._]*"))
+        written += copied(home, to / "assignments" / unit.id, home.glob(f"{unit.notebook}[._]*"))
     constraints = course.root / "constraints.txt"
     if constraints.exists():
-        written += _copied(course.root, to, [constraints])
+        written += copied(course.root, to, [constraints])
     else:
         write_atomically(to / "constraints.txt", "# Pin versions here, one `name==version` a line.\n")
         written.append(to / "constraints.txt")
@@ -49,7 +48,7 @@ def _package(to: Path) -> Iterator[Path]:
     """`etude` without the autograder, as a folder that pip can install."""
     import etude
     source = Path(etude.__file__).parent
-    yield from _copied(source, to / "etude", (path for path in source.rglob("*") if "__pycache__" not in path.parts))
+    yield from copied(source, to / "etude", source.rglob("*"))
     needed = "".join(f'    "{line}",\n' for line in student_requirements())
     text = ('[build-system]\nrequires = ["setuptools>=77"]\nbuild-backend = "setuptools.build_meta"\n\n'
             '[project]\nname = "etude"\nversion = "0.1.0"\nrequires-python = ">=3.11"\n'
@@ -58,12 +57,3 @@ def _package(to: Path) -> Iterator[Path]:
             '"etc/jupyter/jupyter_server_config.d" = ["etude/jupyter_server_config.d/etude.json"]\n')
     write_atomically(to / "pyproject.toml", text)
     yield to / "pyproject.toml"
-
-
-def _copied(source: Path, to: Path, paths: Iterator[Path] | list[Path]) -> Iterator[Path]:
-    for path in sorted(paths):
-        if path.is_file():
-            target = to / path.relative_to(source)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, target)  # with its mode: scripts stay executable
-            yield target

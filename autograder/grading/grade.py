@@ -47,6 +47,7 @@ def grade(course: Course, submissions: Sequence[Submission], done: Callable[[Rep
     ordered = sorted(submissions, key=lambda submission: list(course.units).index(submission.unit))
     if options.jobs > 1 and len(ordered) > 1:
         from autograder.grading.parallel import grade_in_processes
+        gc.enable()  # whoever paused it waited for checks to be ready, and here are none: this process hands out
         return grade_in_processes(course, ordered, done, options)
     failed: list[str] = []
     grade_stream(course, ordered, done, options, failed.append)

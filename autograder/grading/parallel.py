@@ -28,7 +28,7 @@ _ERRORS = {error.__name__: error for error in (UsageError, SandboxError, Sandbox
 def grade_in_processes(course: Course, submissions: Sequence[Submission], done: Callable[[Report], None],
                        options: Any) -> list[str]:
     """`grade` in `options.jobs` processes. Reports come in the order in which they are ready."""
-    crew = _Crew(course, submissions, options)
+    crew = Crew(course, submissions, options)
     try:
         return crew.work(done)
     finally:
@@ -42,7 +42,7 @@ class _Member:
     in_hand: Submission | None = None
 
 
-class _Crew:
+class Crew:
     """The processes, and the submissions that nobody has in hand yet."""
 
     def __init__(self, course: Course, submissions: Sequence[Submission], options: Any):
@@ -61,6 +61,10 @@ class _Crew:
                 return self._failed
             for pipe in wait(list(busy)):
                 self._hear(busy[pipe], done)
+
+    def add(self, submission: Submission) -> None:
+        """Put one more at the end of the line; `work` then sees to it."""
+        self._waiting.append(submission)
 
     def stop(self) -> None:
         """End all processes, whatever they are doing."""

@@ -9,7 +9,7 @@ from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING
 
 from autograder.errors import AutograderError
-from autograder.grading.parallel import _Crew
+from autograder.grading.parallel import Crew
 
 if TYPE_CHECKING:
     from autograder.course import Course
@@ -31,7 +31,7 @@ class Standby:
     """
 
     def __init__(self) -> None:
-        self._crew: _Crew | None = None
+        self._crew: Crew | None = None
         self._made_of: object = None
         self._lock = threading.Lock()
         self._timer: threading.Timer | None = None
@@ -63,8 +63,8 @@ class Standby:
     def _work(self, course: Course, submission: Submission, unsandboxed: bool, reports: list[Report]) -> list[str]:
         # In the place of `grade.Options`, whose module needs torch: two seconds that nbgrader's process has no use for.
         options = SimpleNamespace(jobs=1, exercises=None, unsandboxed=unsandboxed)
-        self._crew = self._crew or _Crew(course, [], options)
-        self._crew._waiting.append(submission)
+        self._crew = self._crew or Crew(course, [], options)
+        self._crew.add(submission)
         with _no_main():
             return self._crew.work(reports.append)
 

@@ -9,12 +9,10 @@ from autograder.report import tensors, wording
 from autograder.report.audience import for_students
 from autograder.report.model import CheckResult, ExerciseResult, Report
 from autograder.report.text_safety import clean
-from etude.students.github import annotation, cell_line
+from etude.students.github import MAX_ANNOTATIONS, annotation, cell_line
 
 MAX_BYTES = 1024 * 1024
 """GitHub drops a larger step summary altogether."""
-MAX_ANNOTATIONS = 10
-"""GitHub shows no more of them per step."""
 _CUT = "\n*The summary ends here: GitHub shows at most 1 MiB.*\n"
 _MARKDOWN = re.compile(r"([]!#$&()*+.:<=>@[\\^_`{|}~-])")
 

@@ -54,10 +54,10 @@ def crew(tiny: Course, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[l
         hired.append(Player(self.play, theirs))
         self._members.append(parallel._Member(hired[-1], ours))
         return self._members[-1]
-    monkeypatch.setattr(parallel._Crew, "_hire", hire)
+    monkeypatch.setattr(parallel.Crew, "_hire", hire)
 
     def work(play: Play, students: Sequence[str], jobs: int = 2) -> tuple[list[Any], list[str]]:
-        monkeypatch.setattr(parallel._Crew, "play", staticmethod(play), raising=False)
+        monkeypatch.setattr(parallel.Crew, "play", staticmethod(play), raising=False)
         found: list[Any] = []
         failed = parallel.grade_in_processes(tiny, [handed_in(name) for name in students], found.append,
                                              Options(jobs=jobs))
