@@ -20,6 +20,8 @@ from autograder.solution.material import Material
 from autograder.submission.cells import Submission
 from autograder.submission.notebook import read_notebook
 from autograder.submission.program import program_for
+from autograder.variants import Variant
+from etude.outcomes import Check
 
 CPU_SECONDS = 1.5
 """What all checks of one exercise may take on the reference."""
@@ -36,6 +38,8 @@ class Verdict:
     max_score: float
     diagnosed_as: str = ""
     failed_checks: list[str] = field(default_factory=list)
+    overlooked: list[str] = field(default_factory=list)
+    """Of these, the checks that grading would not run, as every answer is the reference's but for rounding."""
 
 
 @dataclass
@@ -137,9 +141,9 @@ def _subjects(material: Material, proofs: dict[str, ExerciseProof],
         if variant.exercise not in proofs:
             continue
         progress(f"{variant.exercise}: {variant.id}")
-        subject = _OneExercise(material, variant.exercise, material.variant_program(variant), reference)
+        subject = _OneExercise(material, variant, reference)
         yield subject
-        proofs[variant.exercise].verdicts.append(_verdict_on(variant.kind, variant.id, subject.result))
+        proofs[variant.exercise].verdicts.append(_verdict_on(variant, subject))
     for name in NULLS:
         progress(f"null output: {name}")
         subject = SubmissionSubject(material, lambda _: material.reference_program,
@@ -170,23 +174,36 @@ class _TimedReference(SubmissionSubject):
 class _OneExercise(SubmissionSubject):
     """A variant; only the checks of its own exercise count, the others are passed over unrun."""
 
-    def __init__(self, material: Material, exercise: str, program: list[dict[str, str]], reference: ReferenceSubject):
+    def __init__(self, material: Material, variant: Variant, reference: ReferenceSubject):
+        program = material.variant_program(variant)
         super().__init__(material, lambda _: program, LocalChannel, reference)
-        self.exercise = exercise
+        self._variant = variant
+        self._believed: set[str] = set()
 
     def wants(self, exercise: str) -> bool:
-        return exercise == self.exercise
+        return exercise == self._variant.exercise
+
+    def passes(self, check: Check) -> bool:
+        """Grading would believe the answers; here the check is run all the same, and both must come to the same."""
+        if super().passes(check):
+            self._believed.add(check.name)
+        return False
+
+    @property
+    def overlooked(self) -> list[str]:
+        """The checks that fail, but that grading would not have run."""
+        return [check.name for check in self.result.checks if not check.passed and check.name in self._believed]
 
     @property
     def result(self) -> ExerciseResult:
         return self.results[0]
 
 
-def _verdict_on(kind: str, id: str, result: ExerciseResult) -> Verdict:
-    if kind == "alternative":
-        return _judged(kind, id, result, result.score == result.max_score)
-    verdict = _judged(kind, id, result, result.score < result.max_score)
-    verdict.ok = verdict.ok and verdict.diagnosed_as == id
+def _verdict_on(variant: Variant, subject: _OneExercise) -> Verdict:
+    result, is_mistake = subject.result, variant.kind == "mistake"
+    verdict = _judged(variant.kind, variant.id, result, (result.score < result.max_score) == is_mistake)
+    verdict.overlooked = subject.overlooked
+    verdict.ok &= not verdict.overlooked and (not is_mistake or verdict.diagnosed_as == variant.id)
     return verdict
 
 
@@ -212,6 +229,9 @@ def _released(material: Material) -> Submission:
 
 def _complaint(verdict: Verdict) -> str:
     score = f"{verdict.score:g} of {verdict.max_score:g} points"
+    if verdict.overlooked:
+        return (f"the {verdict.kind} {verdict.id} gives the reference's answers but for rounding, yet fails "
+                f"{', '.join(verdict.overlooked)}; grading would not notice")
     if verdict.kind == "alternative":
         return f"the alternative {verdict.id} gets {score}; it fails {', '.join(verdict.failed_checks)}"
     if verdict.kind == "mistake" and verdict.score < verdict.max_score:

@@ -10,8 +10,10 @@ from autograder.errors import AutograderError
 from autograder.grading.assemble import exercise_result, total
 from autograder.grading.diagnosis import Probes
 from autograder.grading.evidence import MAX_FINDINGS, Suspect, called, few, with_log, written
+from autograder.grading.rounding import Rounding
 from autograder.remote.channel import MAX_TEXT, Channel, LocalChannel, RawReply, RawRequest, Recorder, SealedChannel
-from autograder.remote.foresight import ForesightChannel, Script
+from autograder.remote.foresight import ForesightChannel
+from autograder.remote.script import Script
 from autograder.remote.student import RemoteStudent
 from autograder.report.model import Diagnosis, ExerciseResult, Report
 from autograder.solution.material import Material
@@ -35,6 +37,8 @@ class ReferenceSubject:
         self._check = ""
         self.probes: dict[str, Probes] = {}
         self._starts: list[int] = []
+        self._again: dict[str, Callable[[Any], BaseException | None]] = {}
+        self.rounding = Rounding(lambda: LocalChannel(material.reference_program), self._again)
         self.scripts: dict[str, Script] = {}
         """What each check asked of the reference and what it answered, by the check's name."""
         self.rehearsals: dict[str, list[RawRequest]] = {}
@@ -55,8 +59,8 @@ class ReferenceSubject:
     def _keep_script(self) -> None:
         log = self._recorder.log
         if self._check:
-            self.scripts[self._check] = [[entry for entry in log[start:end] if entry[0][0] != FREE]
-                                         for start, end in pairwise([*self._starts, len(log)])]
+            self.scripts[self._check] = Script([[entry for entry in log[start:end] if entry[0][0] != FREE]
+                                                for start, end in pairwise([*self._starts, len(log)])])
             self._log += log
         self._recorder.clear()
         self._starts = []
@@ -67,6 +71,7 @@ class ReferenceSubject:
                 raise AutograderError(f"{self._material.unit.checks_path}: the reference itself fails "
                                       f"{outcome.check.name} for {outcome.case}: {failure_text(outcome.failure)[0]}")
         self._keep_script()
+        self._again |= {outcome.check.name: outcome.again for outcome in outcomes}
         self._check = ""
         self.probes[exercise] = Probes(self._material, exercise, self._log)
         if self._material.unit.exercises[exercise].forbid:
@@ -81,7 +86,9 @@ class SubmissionSubject:
         self._material, self._programs, self._open = material, programs, open_channel
         self._probes = reference.probes if reference else {}
         self._scripts = reference.scripts if reference else {}
+        self._rounding = reference.rounding if reference else None
         self._channel: Any = None
+        self._ahead: ForesightChannel | None = None
         self.results: list[ExerciseResult] = []
 
     def program(self, exercise: str) -> list[dict[str, str]]:
@@ -99,9 +106,18 @@ class SubmissionSubject:
             self._has_seen_hidden = False
         self._has_seen_hidden = self._has_seen_hidden or not check.public
         script = self._scripts.get(check.name)
-        if script and hasattr(self._channel, "ahead"):
-            return RemoteStudent(ForesightChannel(self._channel, script))
-        return RemoteStudent(self._channel)
+        self._ahead = ForesightChannel(self._channel, script) if script and hasattr(self._channel, "ahead") else None
+        return RemoteStudent(self._ahead or self._channel)
+
+    def passes(self, check: Check) -> bool:
+        """Whether every answer is the reference's, but for rounding that this check does not see."""
+        if self._ahead is None:
+            return False
+        try:
+            agreement = self._ahead.agrees()
+        except StudentStopped:  # the check itself will meet it, and say so
+            return False
+        return agreement is not None and (agreement.to_the_bit or self._rounding.is_blind(check.name))
 
     def finished(self, exercise: str, outcomes: list[Outcome]) -> None:
         try:

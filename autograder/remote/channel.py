@@ -39,6 +39,10 @@ class LocalChannel:
     def raw(self, kind: int, payload: bytes) -> RawReply:
         return self._executor.handle(kind, payload)
 
+    def ahead(self, requests: Sequence[RawRequest]) -> list[RawReply]:
+        """The replies to requests made ahead of need."""
+        return [self.raw(kind, payload) for kind, payload in requests]
+
     def close(self) -> None:
         """There is no process to end."""
 

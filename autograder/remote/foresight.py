@@ -8,28 +8,24 @@ was wrong, an example is being shrunk) every request travels by itself.
 A later request of an example may hold what the reference answered to an earlier one: `f(f(x))` sends f(x). Code that
 gives wrong answers must never get to read it. So a wave takes from each example its next request only, and only
 where the one before it was answered as the reference answered it.
+
+Where every answer is the reference's but for rounding, the check itself need not run: see `ForesightChannel.agrees`
+and `autograder.grading.rounding`.
 """
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-import torch
-
-from autograder.remote.channel import RawReply, RawRequest
-from etude import wire
+from autograder.remote.channel import RawReply
+from autograder.remote.script import Agreement, Place, Script
 from etude.executor import FREE
-from etude.observe import tensors_in
 
 CHUNK = 64
-"""Requests in a wave: enough to make its cost small, few enough to lose little when one of them hangs."""
+"""Most requests in a wave: enough to make its cost small, few enough to lose little when one of them hangs."""
+FIRST_CHUNK = 8
+"""Requests in the first wave: wrong code mostly shows itself at once, and then the rest was asked in vain."""
 CHUNK_BYTES = 4 << 20
-_TOLERANCE = 1e-6
-
-Script = list[list[tuple[RawRequest, RawReply]]]
-"""For each example of a check what it asked, and what the reference answered."""
-Place = tuple[int, int]
-"""Which example, and which of its requests."""
 
 
 class ForesightChannel:
@@ -37,56 +33,80 @@ class ForesightChannel:
 
     def __init__(self, channel: Any, script: Script):
         self._channel = channel
-        self._script = [example for example in script if example]
+        self._script = script
+        self._agreement = Agreement(script)
         self._example, self._step = 0, 0
         self._replies: dict[Place, RawReply] = {}
         self._following = True
+        self._chunk = FIRST_CHUNK
+
+    def agrees(self) -> Agreement | None:
+        """Ask for the whole script; how the answers agree with the reference's, or None if they do not.
+
+        What came is kept: a check that has to be run finds it here. Raises `StudentStopped` as any request does.
+        """
+        replies: dict[Place, RawReply] = {}
+        for example, requests in enumerate(self._script.examples):
+            for step in range(len(requests)):
+                self._example, self._step = place = example, step
+                if place not in self._replies and not self._ask_ahead():
+                    self._replies, self._following = {}, False  # asked one by one, it will show what stops it
+                    return None
+                replies[place] = self._replies[place]
+                if not self._agreement.holds(place, replies[place]):
+                    self._example, self._step = 0, 0
+                    return None
+        self._example, self._step = 0, 0
+        return self._agreement if replies and self._agreement.repeats(replies) else None
 
     def raw(self, kind: int, payload: bytes) -> RawReply:
         if self._following and kind != FREE:
             place = self._example, self._step
-            self._following = self._example < len(self._script) and self._request(place) == (kind, payload)
-            if self._following and place not in self._replies:
-                self._following = self._ask_ahead()
+            self._following = self._script.asks(place, (kind, payload))
+            if self._following and place not in self._replies and not self._ask_ahead():
+                self._following = False
+                self._catch_up()
             if self._following:
                 self._go_on()
                 return self._replies.pop(place)
         return self._channel.raw(kind, payload)
 
-    def _request(self, place: Place) -> RawRequest:
-        return self._script[place[0]][place[1]][0]
-
     def _go_on(self) -> None:
         self._step += 1
-        if self._step == len(self._script[self._example]):
+        if self._step == len(self._script.examples[self._example]):
             self._example, self._step = self._example + 1, 0
 
     def _ask_ahead(self) -> bool:
         wave = self._wave()
-        replies = self._channel.ahead([self._request(place) for place in wave])
+        replies = self._channel.ahead([self._script.request(place) for place in wave])
         if replies is None:
-            # A new worker has not seen the requests so far, and a vjp needs the call that it belongs to.
-            for example in [*self._script[:self._example], self._script[self._example][:self._step]]:
-                for request, _ in example:
-                    self._channel.raw(*request)
             return False
         self._replies.update(zip(wave, replies, strict=True))
+        self._chunk = CHUNK
         return True
+
+    def _catch_up(self) -> None:
+        """Make the requests so far of a new worker, which has not seen them: a vjp needs its call."""
+        examples = self._script.examples
+        for example in [*examples[:self._example], examples[self._example][:self._step]]:
+            for request, _ in example:
+                self._channel.raw(*request)
 
     def _wave(self) -> list[Place]:
         """The places of the requests to send: of the one that is needed, and of those that may go with it."""
         wave, size = [(self._example, self._step)], 0
         for place in self._same_step_later():
-            size += len(self._request(place)[1])
-            if size > CHUNK_BYTES or len(wave) == CHUNK:
+            size += len(self._script.request(place)[1])
+            if size > CHUNK_BYTES or len(wave) == self._chunk:
                 break
             wave.append(place)
         return wave
 
     def _same_step_later(self) -> Iterator[Place]:
-        for example in range(self._example + 1, len(self._script)):
+        examples = self._script.examples
+        for example in range(self._example + 1, len(examples)):
             place = example, self._step
-            if self._step < len(self._script[example]) and place not in self._replies and self._is_earned(place):
+            if self._step < len(examples[example]) and place not in self._replies and self._is_earned(place):
                 yield place
 
     def _is_earned(self, place: Place) -> bool:
@@ -94,34 +114,5 @@ class ForesightChannel:
         example, step = place
         if step == 0:
             return True
-        reply = self._replies.get((example, step - 1))
-        return reply is not None and _same(reply, self._script[example][step - 1][1])
-
-
-def _same(one: RawReply, other: RawReply) -> bool:
-    """Whether two replies say the same but for rounding."""
-    if one == other:
-        return True
-    try:
-        first, second = wire.decode(one[1]), wire.decode(other[1])
-    except wire.WireError:
-        return False
-    pairs = list(tensors_in(first)), list(tensors_in(second))
-    return one[0] == other[0] and _frame(first) == _frame(second) and all(map(_close, *pairs))
-
-
-def _frame(tree: Any) -> Any:
-    """What is left of a value without its tensors."""
-    if isinstance(tree, torch.Tensor):
-        return torch.Tensor
-    if isinstance(tree, (list, tuple)):
-        return [_frame(item) for item in tree]
-    return {key: _frame(item) for key, item in tree.items()} if isinstance(tree, dict) else tree
-
-
-def _close(one: torch.Tensor, other: torch.Tensor) -> bool:
-    if one.shape != other.shape or one.dtype != other.dtype:
-        return False
-    if not one.dtype.is_floating_point:
-        return torch.equal(one, other)
-    return bool(torch.allclose(one, other, rtol=_TOLERANCE, atol=_TOLERANCE, equal_nan=True))
+        before = example, step - 1
+        return before in self._replies and self._agreement.earns(before, self._replies[before])

@@ -35,9 +35,9 @@ _UNUSED_PLUGINS = ("cacheprovider", "terminal", "faulthandler", "junitxml", "pas
 class Subject(Protocol):
     """Whoever is being checked.
 
-    Four methods are optional: `wants(exercise)` may leave an exercise out, `begins(check)` is called before each check
-    and gives what that one receives as `student`, `example()` is called before each of its examples, and
-    `checked(outcome)` after it.
+    Five methods are optional: `wants(exercise)` may leave an exercise out, `begins(check)` is called before each check
+    and gives what that one receives as `student`, `passes(check)` may know that it passes without running it,
+    `example()` is called before each of its examples, and `checked(outcome)` after it.
     """
 
     def student(self, exercise: str) -> Any:
@@ -156,7 +156,8 @@ class _Session:
             self.error = error
             return True
         seconds = time.perf_counter() - started
-        self._outcome = Outcome(check, failure, case, seconds, _replay(pyfuncitem, fixtures, case), found)
+        self._outcome = Outcome(check, failure, case, seconds, _replay(pyfuncitem, fixtures, case), found,
+                                self._again(pyfuncitem, fixtures))
         return True
 
     # ------------------------------------------------------------------------------------------ the loop
@@ -180,17 +181,27 @@ class _Session:
                 self._student = None
                 subject.finished(exercise, outcomes)
 
-    def _run(self, item: pytest.Item, following: pytest.Item, subject: Subject) -> Outcome:
-        self._outcome = None
+    def _run(self, item: pytest.Item, following: pytest.Item | None, subject: Subject) -> Outcome:
+        check, started = self._checks[item.nodeid], time.perf_counter()
         if hasattr(subject, "begins"):
-            self._student = subject.begins(self._checks[item.nodeid])
+            self._student = subject.begins(check)
+        if hasattr(subject, "passes") and subject.passes(check):
+            outcome = Outcome(check, seconds=time.perf_counter() - started)
+        else:
+            outcome = self._run_item(item, following, subject)
+        if hasattr(subject, "checked"):
+            subject.checked(outcome)
+        return outcome
+
+    def _run_item(self, item: pytest.Item, following: pytest.Item | None, subject: Subject) -> Outcome:
+        self._outcome = None
         self._example = getattr(subject, "example", lambda: None)
-        item.config.hook.pytest_runtest_protocol(item=item, nextitem=following if following is not item else None)
+        if following is item or hasattr(subject, "passes"):
+            following = None  # the last, or perhaps not run: pytest tears down all it has set up
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
         if self.error is not None:
             raise self.error
         assert self._outcome is not None, f"{item.nodeid} ended without an outcome"
-        if hasattr(subject, "checked"):
-            subject.checked(self._outcome)
         return self._outcome
 
     # ------------------------------------------------------------------------------------------ one check
@@ -211,6 +222,16 @@ class _Session:
                     return *self._shrunk(item, inner, fixtures, case, failure), failure
                 return case, failure, failure
         return {}, None, None
+
+    def _again(self, item: pytest.Function, fixtures: dict[str, Any]) -> Callable[[Any], BaseException | None]:
+        has_cases = hasattr(item.obj, "hypothesis")
+        test = item.obj.hypothesis.inner_test if has_cases else item.obj
+
+        def again(student: Any) -> BaseException | None:
+            failures = (_attempt(test, {**fixtures, **case, "student": student})
+                        for case in (self._cases(item, fixtures) if has_cases else [{}]))
+            return next((failure for failure in failures if failure is not None), None)
+        return again
 
     def _cases(self, item: pytest.Function, fixtures: dict[str, Any]) -> list[dict[str, Any]]:
         """The check's examples: its corners, then what hypothesis draws from the seed. Drawn once a session."""

@@ -35,6 +35,9 @@ class Outcome:
     found: BaseException | None = None
     """What failed before the example was made smaller: where there is more to see, and less to read."""
 
+    again: Callable[[Any], BaseException | None] = field(default=lambda student: None, repr=False)
+    """Runs the check on all its examples, with another `student`; returns the first failure."""
+
     @property
     def passed(self) -> bool:
         return self.failure is None

@@ -171,14 +171,14 @@ _WRITERS: dict[type, Callable[[Any, list[bytes], int], None]] = {
 
 def decode(payload: bytes | memoryview) -> Any:
     """The value in a payload. Raises `WireError` for anything malformed, oversized or left over."""
-    reader = _Reader(payload)
+    reader = Reader(payload)
     value = reader.value(0)
     if reader.at != len(reader.data):
         raise WireError("bytes left over after the value")
     return value
 
 
-class _Reader:
+class Reader:
     """Reads one payload. Tags and struct formats work on the buffer in place: this is the grader's innermost loop."""
 
     def __init__(self, payload: bytes | memoryview):
@@ -299,17 +299,17 @@ _READERS = {
     ord("N"): lambda reader, depth: None,
     ord("T"): lambda reader, depth: True,
     ord("F"): lambda reader, depth: False,
-    ord("i"): _Reader.integer,
-    ord("f"): _Reader.real,
-    ord("s"): _Reader.text,
+    ord("i"): Reader.integer,
+    ord("f"): Reader.real,
+    ord("s"): Reader.text,
     ord("b"): lambda reader, depth: reader.raw(),
-    ord("l"): _Reader.sequence,
+    ord("l"): Reader.sequence,
     ord("t"): lambda reader, depth: tuple(reader.sequence(depth)),
-    ord("d"): _Reader.mapping,
+    ord("d"): Reader.mapping,
     ord("y"): lambda reader, depth: DTYPES[reader.dtype()],
     ord("h"): lambda reader, depth: Handle(reader.integer(depth)),
     ord("g"): lambda reader, depth: Seed(reader.integer(depth) % (1 << 64)),
-    ord("x"): _Reader.tensor,
+    ord("x"): Reader.tensor,
 }
 
 

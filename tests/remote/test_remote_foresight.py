@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from autograder.remote.channel import LocalChannel, RawReply, RawRequest, Recorder, ask_many
-from autograder.remote.foresight import ForesightChannel, Script
+from autograder.remote.foresight import ForesightChannel
+from autograder.remote.script import Script
 from autograder.remote.student import RemoteStudent
 from etude import wire
 from etude.executor import CALL, MANY
@@ -60,7 +61,7 @@ def script_of(check: Check, examples: int = 3) -> Script:
         recorder.clear()
         check(student, example)
         script.append(recorder.log)
-    return script
+    return Script(script)
 
 
 def run(check: Check, channel: Any, examples: int = 3) -> list[Any]:
@@ -116,7 +117,7 @@ def test_a_check_that_leaves_its_script_gets_the_answers_to_what_it_asks(other: 
 
 def test_a_check_that_goes_on_beyond_its_script_is_answered() -> None:
     assert run(plain, ForesightChannel(Sealed(), script_of(plain)), 6) == run(plain, local(SOURCE), 6)
-    assert run(plain, ForesightChannel(Sealed(), []), 2) == run(plain, local(SOURCE), 2)
+    assert run(plain, ForesightChannel(Sealed(), Script([])), 2) == run(plain, local(SOURCE), 2)
 
 
 def test_a_worker_that_does_not_get_through_is_asked_one_by_one() -> None:
