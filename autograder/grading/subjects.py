@@ -117,7 +117,7 @@ class SubmissionSubject:
             agreement = self._ahead.agrees()
         except StudentStopped:  # the check itself will meet it, and say so
             return False
-        return agreement is not None and (agreement.to_the_bit or self._rounding.is_blind(check.name))
+        return agreement is not None and self._rounding.is_decided(check.name, agreement)
 
     def finished(self, exercise: str, outcomes: list[Outcome]) -> None:
         try:

@@ -45,19 +45,17 @@ class ForesightChannel:
 
         What came is kept: a check that has to be run finds it here. Raises `StudentStopped` as any request does.
         """
-        replies: dict[Place, RawReply] = {}
         for example, requests in enumerate(self._script.examples):
             for step in range(len(requests)):
                 self._example, self._step = place = example, step
                 if place not in self._replies and not self._ask_ahead():
                     self._replies, self._following = {}, False  # asked one by one, it will show what stops it
                     return None
-                replies[place] = self._replies[place]
-                if not self._agreement.holds(place, replies[place]):
+                if not self._agreement.holds(place, self._replies[place]):
                     self._example, self._step = 0, 0
                     return None
         self._example, self._step = 0, 0
-        return self._agreement if replies and self._agreement.repeats(replies) else None
+        return self._agreement if self._replies else None
 
     def raw(self, kind: int, payload: bytes) -> RawReply:
         if self._following and kind != FREE:

@@ -1,13 +1,13 @@
 """What a check asked of the reference and what that answered, and whether somebody else answers the same.
 
-Two replies are the same if they differ by rounding only: every number within 1e-12 of the largest beside it (float64),
-zero where the reference has exactly zero, and whatever travels besides tensors equal. Tensors of an example that are
-the same to the bit in the reference's answers must be so in the other's, too: that is what purity and determinism are.
+Two replies are the same if they differ by rounding only: every number within 1e-13 of the largest beside it (float64),
+and whatever travels besides tensors equal; or if both are errors of one type. Whether exact zeros are kept, and whether
+tensors that are the same to the bit in the reference's answers to an example (a call made twice, say) are so in the
+other's, is noted: some checks see that.
 """
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +19,10 @@ from etude import wire
 from etude.executor import OK
 from etude.observe import tensors_in
 
-ROUNDING = {torch.float64: 1e-12, torch.float32: 1e-6}
+ROUNDING = {torch.float64: 1e-13, torch.float32: 1e-6}
 """Largest difference by dtype, relative to the largest magnitude in the tensor, that counts as rounding."""
+FLOOR = 1e-3
+"""Tensors all below this are compared as if this large, as `etude.compare` does."""
 _CLOSE = 1e-6
 _EXACT_PARTS = ("inputs_after",)
 """Parts of a reply that no computation changes: they are equal to the bit."""
@@ -67,20 +69,27 @@ class Agreement:
     def __init__(self, script: Script):
         self._script = script
         self._verdicts: dict[Place, bool] = {}
+        self._replies: dict[Place, RawReply] = {}
         self.to_the_bit = True
         """Whether every reply so far was the very same bytes."""
+        self.zeros = True
+        """Whether the replies so far had their zeros exactly where the reference has its own."""
 
     def holds(self, place: Place, reply: RawReply) -> bool:
         """Whether this reply is the reference's but for rounding. Remembered for each place."""
         if place not in self._verdicts:
             self._verdicts[place] = reply == self._script.reply(place) or self._is_near(place, reply)
+            self._replies[place] = reply
         return self._verdicts[place]
 
     def _is_near(self, place: Place, reply: RawReply) -> bool:
         self.to_the_bit = False
         answer = self._script.answer(place)
         arrays = answer.arrays_of(reply)
-        return arrays is not None and answer.is_near(arrays)
+        if arrays is None or not answer.is_near(arrays):
+            return False
+        self.zeros = self.zeros and answer.has_its_zeros(arrays)
+        return True
 
     def earns(self, place: Place, reply: RawReply) -> bool:
         """Whether this reply is so close to the reference's that its author may be asked about the reference's."""
@@ -90,12 +99,10 @@ class Agreement:
         arrays = answer.arrays_of(reply)
         return arrays is not None and answer.is_close(arrays)
 
-    def repeats(self, replies: Mapping[Place, RawReply]) -> bool:
+    def repeats(self) -> bool:
         """Whether tensors that are one and the same in the reference's answers to an example are so in these."""
-        if self.to_the_bit:
-            return True
         seen: dict[tuple[int, bytes], bytes] = {}
-        for place, reply in replies.items():
+        for place, reply in self._replies.items():
             repeated, answer = self._script.same_tensors(place[0]), self._script.answer(place)
             if not repeated:
                 continue
@@ -133,8 +140,10 @@ class _Answer:
         """The tensors of another reply as arrays; None if it differs from this one in more than their values."""
         if reply == self.reply:
             return self.arrays
-        if reply[0] != self.reply[0] or reply[0] != OK:
+        if reply[0] != self.reply[0]:
             return None
+        if reply[0] != OK:
+            return [] if _error_type(reply) == _error_type(self.reply) != "" else None
         if self._segments is not None and len(reply[1]) == len(self.reply[1]):
             arrays = self._cut(reply[1])
             if arrays is not None:
@@ -166,6 +175,10 @@ class _Answer:
         return all(_near(got, expected, bound)
                    for got, expected, bound in zip(arrays, self.arrays, self._bounds, strict=True))
 
+    def has_its_zeros(self, arrays: list[np.ndarray]) -> bool:
+        return all(np.array_equal(got == 0, expected == 0)
+                   for got, expected in zip(arrays, self.arrays, strict=True))
+
 
 class _Locating(wire.Reader):
     """Decodes a payload and notes where its tensors' bytes lie."""
@@ -194,15 +207,24 @@ def _bound(tensor: torch.Tensor) -> float:
     relative = ROUNDING.get(tensor.dtype, 0.0)
     if not relative or not tensor.numel() or not bool(torch.isfinite(tensor).all()):
         return 0.0
-    return relative * float(tensor.detach().abs().max())
+    return relative * max(float(tensor.detach().abs().max()), FLOOR)
 
 
 def _near(got: np.ndarray, expected: np.ndarray, bound: float) -> bool:
     if not bound:
         return got.tobytes() == expected.tobytes()
     with np.errstate(invalid="ignore", over="ignore"):
-        difference = np.abs(got - expected)
-    return bool((difference <= bound).all()) and bool(((got == 0) == (expected == 0)).all())
+        return bool((np.abs(got - expected) <= bound).all())
+
+
+def _error_type(reply: RawReply) -> str:
+    """The name of the exception that a reply tells of; empty for what is no such reply."""
+    try:
+        value = wire.decode(reply[1])
+    except wire.WireError:
+        return ""
+    found = value.get("type") if isinstance(value, dict) else None
+    return found if isinstance(found, str) else ""
 
 
 def _frame(tree: Any) -> Any:
