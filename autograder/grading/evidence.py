@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
@@ -40,17 +40,19 @@ class Suspect:
     forbidden: Sequence[str]
 
 
-def written(open_channel: Callable[[Program], Any], suspects: Mapping[str, Suspect]) -> dict[str, list[str]]:
-    """For each exercise, a line for every use of a forbidden name in its text. One worker parses them all."""
-    channel = open_channel([_cell(written_calls)])
+def parser() -> list[dict[str, str]]:
+    """The program that finds forbidden names in a text."""
+    return [_cell(written_calls)]
+
+
+def written(channel: Channel, suspects: Mapping[str, Suspect]) -> dict[str, list[str]]:
+    """For each exercise, a line for every use of a forbidden name in its text; by a worker that runs `parser()`."""
     requests = [_request("written_calls", [{"label": cell["label"], "source": cell["source"]} for cell in one.program],
                          list(one.contract), list(one.forbidden)) for one in suspects.values()]
     try:
         replies = ask_many(channel, requests)
     except (StudentError, StudentStopped):
         return {}  # the source broke the parser: it breaks the submission, too
-    finally:
-        channel.close()
     return {exercise: [f"{label}, line {line}: `{text}` stands in the code"
                        for label, line, text in _rows(_result(reply), (str, int, str)) if label != "setup"]
             for exercise, reply in zip(suspects, replies, strict=True)}

@@ -128,8 +128,11 @@ def _grade_unit(material: Material, line: Line, zygote: Any, done: Callable[[Rep
         while line.first and line.first.unit == material.unit.id:
             line.in_hand, watched.workers = True, []
             subject = GradedSubmission(material, line.first, channels, reference)
-            yield subject
-            report = subject.report(zygote.label.name, provenance)
+            try:
+                yield subject
+                report = subject.report(zygote.label.name, provenance)
+            finally:
+                subject.close()
             line.in_hand = False  # what fails from here on, as on a full disk, is not about this submission
             if any(worker.killed_from_outside for worker in watched.workers) and line.again():
                 continue

@@ -2,14 +2,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
 from autograder.errors import AutograderError
 from autograder.grading.assemble import exercise_result, total
 from autograder.grading.diagnosis import Probes
-from autograder.grading.evidence import MAX_FINDINGS, Suspect, called, few, with_log, written
+from autograder.grading.evidence import MAX_FINDINGS, Suspect, called, few, parser, with_log, written
 from autograder.grading.rounding import Rounding
 from autograder.remote.channel import MAX_TEXT, Channel, LocalChannel, RawReply, RawRequest, Recorder, SealedChannel
 from autograder.remote.foresight import ForesightChannel
@@ -23,8 +23,8 @@ from etude.executor import FREE
 from etude.failures import MissingName, StudentError, StudentStopped
 from etude.outcomes import Check, Outcome, failure_text
 
-OpenChannel = Callable[[Sequence[dict[str, str]]], Any]
-"""A program -> the channel to whatever runs it."""
+OpenChannel = Callable[..., Any]
+"""A program, and a worker that may run it first (or None) -> the channel to whatever runs it."""
 
 
 class ReferenceSubject:
@@ -79,7 +79,12 @@ class ReferenceSubject:
 
 
 class SubmissionSubject:
-    """One program for each exercise, run where `open_channel` says; becomes a list of exercise results."""
+    """One program for each exercise, run where `open_channel` says; becomes a list of exercise results.
+
+    A worker all of whose answers were right, and whose program only defines, runs the next exercise's program, too. As
+    soon as a check has to be run, it runs in a worker of the exercise's own: what one exercise does is never the
+    reason why another loses points, and what is said of it comes from code that has seen nothing else.
+    """
 
     def __init__(self, material: Material, programs: Callable[[str], list[dict[str, str]]],
                  open_channel: OpenChannel, reference: ReferenceSubject | None):
@@ -89,6 +94,8 @@ class SubmissionSubject:
         self._rounding = reference.rounding if reference else None
         self._channel: Any = None
         self._ahead: ForesightChannel | None = None
+        self._spare: Any = None
+        """A worker that may run the next program."""
         self.results: list[ExerciseResult] = []
 
     def program(self, exercise: str) -> list[dict[str, str]]:
@@ -96,28 +103,47 @@ class SubmissionSubject:
         return self._programs(exercise)
 
     def student(self, exercise: str) -> None:
-        self._channel = self._open(self.program(exercise))
-        self._has_seen_hidden = False
+        lent, self._spare = self._spare, None
+        self._is_shared = lent is not None
+        self._channel = self._open(self.program(exercise), **({"lent": lent} if lent else {}))
+        self._has_seen_hidden, self._has_run_checks = False, False
 
     def begins(self, check: Check) -> RemoteStudent:
-        if check.public and self._has_seen_hidden:
-            # Students read what is said of a public check: the code that says it must not have met hidden inputs.
-            _close(self._channel)
-            self._has_seen_hidden = False
-        self._has_seen_hidden = self._has_seen_hidden or not check.public
         script = self._scripts.get(check.name)
         self._ahead = ForesightChannel(self._channel, script) if script and hasattr(self._channel, "ahead") else None
         return RemoteStudent(self._ahead or self._channel)
 
     def passes(self, check: Check) -> bool:
         """Whether every answer is the reference's, but for rounding that this check does not see."""
+        known = self._agrees(check)
+        if not known:
+            self._prepare_to_run(check)
+        self._has_seen_hidden = self._has_seen_hidden or not check.public
+        return known
+
+    def _agrees(self, check: Check) -> bool:
         if self._ahead is None:
             return False
         try:
             agreement = self._ahead.agrees()
         except StudentStopped:  # the check itself will meet it, and say so
             return False
+        if self._is_shared and self._channel.loaded.get("errors"):
+            return False  # an error may be the doing of the program before
         return agreement is not None and self._rounding.is_decided(check.name, agreement)
+
+    def _prepare_to_run(self, check: Check) -> None:
+        self._has_run_checks = True
+        if self._is_shared:
+            self._channel.restart()
+        elif check.public and self._has_seen_hidden:
+            # Students read what is said of a public check: the code that says it must not have met hidden inputs.
+            _close(self._channel)
+        else:
+            return
+        self._is_shared = self._has_seen_hidden = False
+        if self._ahead is not None:
+            self._ahead.forget()
 
     def finished(self, exercise: str, outcomes: list[Outcome]) -> None:
         try:
@@ -126,11 +152,19 @@ class SubmissionSubject:
             title = self._material.unit.exercises[exercise].title
             self.results.append(exercise_result(exercise, title, outcomes, diagnoses, notes))
             self.noted(self.results[-1])
+            if not self._has_run_checks and (self._channel.loaded or {}).get("only_defines") is True:
+                self._spare = _handed_on(self._channel)
         finally:
             _close(self._channel)
 
     def noted(self, result: ExerciseResult) -> None:
         """Whatever else is asked of the worker before it ends."""
+
+    def close(self) -> None:
+        """End the worker that is left."""
+        if self._spare is not None:
+            self._spare.close()
+            self._spare = None
 
     def _diagnoses(self, exercise: str, outcomes: list[Outcome]) -> dict[str, Diagnosis]:
         wrong = [o for o in outcomes if not o.passed and _can_be_diagnosed(o.failure)]
@@ -159,7 +193,13 @@ class GradedSubmission(SubmissionSubject):
                          open_channel, reference)
         self.submission = submission
         self._rehearsals = reference.rehearsals if reference else {}
+        self._written: dict[str, list[str]] | None = None
         self._started, self._cpu_started = time.perf_counter(), time.process_time()
+
+    def student(self, exercise: str) -> None:
+        if self._written is None:
+            self._read_what_is_written()
+        super().student(exercise)
 
     def program(self, exercise: str) -> list[dict[str, str]]:
         program = super().program(exercise)
@@ -169,18 +209,26 @@ class GradedSubmission(SubmissionSubject):
         if result.score and result.id in self._rehearsals:  # whoever has no points has got none by a forbidden call
             result.evidence = called(self._channel, self._forbidden(result.id), self._rehearsals[result.id])
 
+    def _read_what_is_written(self) -> None:
+        """Before any of the student's code runs; the worker, which has run none, may go on with it."""
+        self._written = {}
+        suspects = {exercise: Suspect(self._programs(exercise), self._material.contract(exercise),
+                                      self._forbidden(exercise)) for exercise in self._rehearsals}
+        if suspects:
+            channel = self._open(parser())
+            self._written = written(channel, suspects)
+            self._spare = _handed_on(channel)
+
     def _add_written_evidence(self) -> None:
-        suspects = {result.id: Suspect(self._programs(result.id),
-                                       self._material.contract(result.id), self._forbidden(result.id))
-                    for result in self.results if result.score and result.id in self._rehearsals}
-        for exercise, lines in (written(self._open, suspects) if suspects else {}).items():
-            result = next(result for result in self.results if result.id == exercise)
-            result.evidence = [*lines, *result.evidence][:MAX_FINDINGS]
+        for result in self.results:
+            if result.score and result.id in self._written:
+                result.evidence = [*self._written[result.id], *result.evidence][:MAX_FINDINGS]
 
     def _forbidden(self, exercise: str) -> list[str]:
         return self._material.unit.exercises[exercise].forbid
 
     def report(self, sandbox: str, provenance: dict[str, Any]) -> Report:
+        self.close()
         self._add_written_evidence()
         timings = {"seconds": round(time.perf_counter() - self._started, 3),
                    "grader_cpu_seconds": round(time.process_time() - self._cpu_started, 3)}
@@ -192,12 +240,18 @@ class GradedSubmission(SubmissionSubject):
 
 def sealed_channels(zygote: Any, limits: Any, exercise_seconds: float) -> OpenChannel:
     """Channels into workers of this zygote."""
-    return lambda program: SealedChannel(program, lambda: zygote.spawn(limits), limits.call_seconds, exercise_seconds)
+    return lambda program, lent=None: SealedChannel(program, lambda: zygote.spawn(limits), limits.call_seconds,
+                                                    exercise_seconds, lent)
 
 
 def _close(channel: Any) -> None:
     """End the worker behind a channel, if there is one; the next request starts another."""
     getattr(channel, "close", lambda: None)()
+
+
+def _handed_on(channel: Any) -> Any:
+    """The worker behind a channel, for another program; None if there is none."""
+    return getattr(channel, "hand_on", lambda: None)()
 
 
 def _can_be_diagnosed(failure: BaseException | None) -> bool:

@@ -50,15 +50,18 @@ class LocalChannel:
 class SealedChannel:
     """Runs a program in sealed workers: one for the exercise, and another when a check has cost the first its life.
 
+    The first may be one that ran another program of the same notebook before (`lent`); `restart` ends that.
+
     All calls together may take `seconds`; after that, and after `MAX_TIMEOUTS` calls that were cut off, every call
     raises `StudentStopped` without being made.
     """
 
     def __init__(self, program: Sequence[dict[str, str]], spawn: Callable[[], Any], call_seconds: float,
-                 seconds: float):
+                 seconds: float, lent: Any = None):
         self._load = wire.encode({"cells": list(program)})
         self._spawn, self._call_seconds, self._left, self._budget = spawn, call_seconds, seconds, seconds
         self._worker: Any = None
+        self._lent = lent
         self.loaded: dict | None = None
         self._load_failure: StudentStopped | None = None
         self._timeouts = 0
@@ -102,7 +105,7 @@ class SealedChannel:
             raise StudentStopped(f"the {self._budget:g} seconds for this exercise were used up by earlier checks")
 
     def _start(self) -> None:
-        self._worker = self._spawn()
+        self._worker, self._lent = self._lent or self._spawn(), None
         try:
             loaded = interpret(self._ask(LOAD, self._load))
             self.loaded = loaded if isinstance(loaded, dict) else {}
@@ -110,6 +113,16 @@ class SealedChannel:
             # Running the cell is what stopped it: every check would meet the same end, so none tries again.
             self._load_failure = StudentStopped(f"While the notebook's cells ran: {error}")
             raise self._load_failure from None
+
+    def restart(self) -> None:
+        """Go on in a fresh worker, with all the time there was: what came of the one before counts for nothing."""
+        self.close()
+        self.loaded, self._load_failure, self._timeouts, self._left = None, None, 0, self._budget
+
+    def hand_on(self) -> Any:
+        """The worker, for another program; None if there is none."""
+        worker, self._worker = self._worker, None
+        return worker
 
     def _ask(self, kind: int, payload: bytes) -> RawReply:
         from autograder.sandbox.failures import WorkerFailure, WorkerTimeout
@@ -126,8 +139,8 @@ class SealedChannel:
 
     def close(self) -> None:
         """End the worker; the next request starts another."""
-        if self._worker is not None:
-            worker, self._worker = self._worker, None
+        worker, self._worker, self._lent = self._worker or self._lent, None, None
+        if worker is not None:
             worker.close()
             self.cpu_seconds += getattr(worker, "cpu_seconds", 0.0) or 0.0
 

@@ -34,7 +34,11 @@ class ForesightChannel:
     def __init__(self, channel: Any, script: Script):
         self._channel = channel
         self._script = script
-        self._agreement = Agreement(script)
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin again, in another worker."""
+        self._agreement = Agreement(self._script)
         self._example, self._step = 0, 0
         self._replies: dict[Place, RawReply] = {}
         self._following = True

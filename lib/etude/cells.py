@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MAX_MESSAGE = 500
+SETUP = "setup"
+"""The label of the notebook's own first cell."""
 _FILE = "<etude "
 """What the file names of compiled cells begin with, so that a traceback tells them from libraries."""
 _HELP = re.compile(r"[\w.]+\?\??")
@@ -49,6 +51,8 @@ class Program:
 
     module: types.ModuleType
     errors: list[CellError] = field(default_factory=list)
+    only_defines: bool = True
+    """Whether the cells, but for the setup, do nothing but import, define and assign names."""
 
     @property
     def namespace(self) -> dict[str, Any]:
@@ -82,6 +86,7 @@ def _run_cell(program: Program, label: str, source: str, definitions_only: bool)
     for statement in tree.body:
         if definitions_only and not _is_definition(statement):
             continue
+        program.only_defines &= label == SETUP or _changes_nothing_else(statement)
         _run_statement(program, label, filename, statement, flags)
 
 
@@ -103,6 +108,15 @@ def _is_definition(statement: ast.stmt) -> bool:
     if not isinstance(statement, _ASSIGNMENTS) or statement.value is None:
         return False
     return all(_root_name(call.func) in _CALLABLE_ROOTS for call in _calls(statement.value))
+
+
+def _changes_nothing_else(statement: ast.stmt) -> bool:
+    """Whether it touches nothing but the cells' own names: no library's attribute, no setting, nothing printed."""
+    if isinstance(statement, ast.Expr):
+        return isinstance(statement.value, ast.Constant)
+    targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+    stored = [part for target in targets if target is not None for part in ast.walk(target)]
+    return _is_definition(statement) and not any(isinstance(part, (ast.Attribute, ast.Subscript)) for part in stored)
 
 
 def _calls(node: ast.AST) -> Iterator[ast.Call]:

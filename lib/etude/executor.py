@@ -10,6 +10,7 @@ import io
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 
 from etude import wire
@@ -60,12 +61,25 @@ class Executor:
     # ------------------------------------------------------------------------------------------ requests
 
     def _load(self, request: dict) -> dict:
+        if self.program is not None:
+            self._begin_again()
         output = _Capped()
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
             self.program = load_program(request["cells"], as_main=self._alone)
         errors = [{"label": e.label, "line": e.line, "type": e.type_name, "message": e.message}
                   for e in self.program.errors]
-        return {"errors": errors, "output": output.getvalue()}
+        return {"errors": errors, "output": output.getvalue(), "only_defines": self.program.only_defines}
+
+    def _begin_again(self) -> None:
+        """Another program of the same notebook: settings of PyTorch and NumPy as a fresh worker has them."""
+        self.objects.clear()
+        self.nodes.clear()
+        if self._alone:
+            torch.set_default_dtype(torch.float32)
+            torch.set_default_device(None)
+            torch.set_grad_enabled(True)
+            torch.manual_seed(0)
+            np.random.seed(0)
 
     def _describe(self, request: dict) -> dict:
         value = self._named(request["name"])

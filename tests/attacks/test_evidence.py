@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 
 from autograder.course import Course, load_course
 from autograder.grading import grade as grading
-from autograder.grading.evidence import Suspect, called, with_log, written
+from autograder.grading.evidence import Suspect, called, parser, with_log, written
 from autograder.grading.subjects import ReferenceSubject
 from autograder.remote.channel import RawRequest, SealedChannel
 from autograder.remote.student import RemoteStudent
@@ -54,12 +54,14 @@ def evidence(open_channel: Open, source: str, *others: str) -> list[str]:
 def collected(open_channel: Open, cells: list[dict[str, str]], contract: Sequence[str], forbidden: Sequence[str],
               asked: Sequence[RawRequest]) -> list[str]:
     """What GradedSubmission collects for one exercise."""
-    found = written(open_channel, {"it": Suspect(cells, contract, forbidden)}).get("it", [])
-    channel = open_channel(with_log(cells))
-    try:
+    found = text_evidence(open_channel, Suspect(cells, contract, forbidden))
+    with closing(open_channel(with_log(cells))) as channel:
         return found + called(channel, forbidden, asked)
-    finally:
-        channel.close()
+
+
+def text_evidence(open_channel: Open, suspect: Suspect) -> list[str]:
+    with closing(open_channel(parser())) as channel:
+        return written(channel, {"it": suspect}).get("it", [])
 
 
 # source, what stands in the evidence: of the text (second line of the cell), of what was called
@@ -195,7 +197,7 @@ def test_no_right_solution_of_the_course_is_reported_but_those_that_make_the_cal
         forbidden = material.unit.exercises[variant.exercise].forbid
         own = student_program(material, variant.exercise, variant.source)[-1:]  # the reference is tested below
         suspect = Suspect(own, material.contract(variant.exercise), forbidden)
-        found = written(open_channel, {"it": suspect})["it"]
+        found = text_evidence(open_channel, suspect)
         # The file's helpers, named with an underscore, come first and serve all exercises of the unit.
         functions = re.split(r"\n(?:def|class) (?!_)", variant.source)[1:]
         calls = any(re.search(rf"\.{name}\b", text) for name in forbidden for text in functions)
