@@ -10,6 +10,7 @@ from typing import Any
 
 from autograder.course import Course
 from autograder.errors import UsageError
+from autograder.grading.assemble import total
 from autograder.grading.grade import run_unit_checks
 from autograder.grading.nulls import NULLS, NullChannel
 from autograder.grading.subjects import ReferenceSubject, SubmissionSubject
@@ -123,8 +124,9 @@ def _subjects(material: Material, proofs: dict[str, ExerciseProof],
     yield again
     for result in again.results:
         proof = proofs[result.id]
-        proof.checks, proof.cpu_seconds = [c.name for c in result.checks], again.cpu_seconds[result.id]
-        proof.verdicts.append(_judged("reference", "reference", result, result.score == result.max_score))
+        proof.checks = [check.name for check in result.checks if not check.pending]
+        proof.cpu_seconds = again.cpu_seconds[result.id]
+        proof.verdicts.append(_judged("reference", "reference", result, result.score == _to_be_had(result)))
     progress("the skeleton")
     released = _released(material)
     skeleton = SubmissionSubject(material,
@@ -147,7 +149,7 @@ def _subjects(material: Material, proofs: dict[str, ExerciseProof],
         yield subject
         for result in subject.results:
             proofs[result.id].verdicts.append(
-                _judged("null", name, result, result.score < result.max_score / 2))
+                _judged("null", name, result, result.score < _to_be_had(result) / 2))
 
 
 class _TimedReference(SubmissionSubject):
@@ -184,16 +186,21 @@ class _OneExercise(SubmissionSubject):
 
 def _verdict_on(kind: str, id: str, result: ExerciseResult) -> Verdict:
     if kind == "alternative":
-        return _judged(kind, id, result, result.score == result.max_score)
-    verdict = _judged(kind, id, result, result.score < result.max_score)
+        return _judged(kind, id, result, result.score == _to_be_had(result))
+    verdict = _judged(kind, id, result, result.score < _to_be_had(result))
     verdict.ok = verdict.ok and verdict.diagnosed_as == id
     return verdict
 
 
 def _judged(kind: str, id: str, result: ExerciseResult, ok: bool) -> Verdict:
     names = {check.diagnosis.id for check in result.checks if check.diagnosis}
-    return Verdict(kind, id, ok, result.score, result.max_score, ", ".join(sorted(names)),
-                   [check.name for check in result.checks if not check.passed])
+    return Verdict(kind, id, ok, result.score, _to_be_had(result), ", ".join(sorted(names)),
+                   [check.name for check in result.checks if check.failed])
+
+
+def _to_be_had(result: ExerciseResult) -> float:
+    """The points that these checks decide on: not those that wait for `autograder bench`."""
+    return total([check for check in result.checks if not check.pending], "points")
 
 
 def _find_idle(proof: ExerciseProof) -> None:

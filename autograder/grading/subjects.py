@@ -63,7 +63,7 @@ class ReferenceSubject:
 
     def finished(self, exercise: str, outcomes: list[Outcome]) -> None:
         for outcome in outcomes:
-            if not outcome.passed:
+            if outcome.failure is not None:
                 raise AutograderError(f"{self._material.unit.checks_path}: the reference itself fails "
                                       f"{outcome.check.name} for {outcome.case}: {failure_text(outcome.failure)[0]}")
         self._keep_script()
@@ -117,7 +117,7 @@ class SubmissionSubject:
         """Whatever else is asked of the worker before it ends."""
 
     def _diagnoses(self, exercise: str, outcomes: list[Outcome]) -> dict[str, Diagnosis]:
-        wrong = [o for o in outcomes if not o.passed and _can_be_diagnosed(o.failure)]
+        wrong = [o for o in outcomes if o.failure is not None and _can_be_diagnosed(o.failure)]
         probes = self._probes.get(exercise)
         if not wrong or probes is None:
             return {}

@@ -115,7 +115,7 @@ class _Session:
     # ------------------------------------------------------------------------------------------ hooks
 
     def pytest_configure(self, config: pytest.Config) -> None:
-        for mark in ("exercise(id)", "points(n)", "public"):
+        for mark in ("exercise(id)", "points(n)", "public", "speed"):
             config.addinivalue_line("markers", mark)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
@@ -150,6 +150,9 @@ class _Session:
         fixtures = {name: pyfuncitem.funcargs[name] for name in names}
         started = time.perf_counter()
         check = self._checks[pyfuncitem.nodeid]
+        if check.speed:
+            self._outcome = Outcome(check)
+            return True
         try:
             case, failure, found = self._execute(pyfuncitem, fixtures)
         except GraderFailed as error:  # before pytest makes a report of it

@@ -20,6 +20,8 @@ class Check:
     points: float
     public: bool
     has_cases: bool
+    speed: bool = False
+    """Settled on a GPU by `autograder bench`; until then its outcome is pending."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,13 @@ class Outcome:
     """What failed before the example was made smaller: where there is more to see, and less to read."""
 
     @property
+    def pending(self) -> bool:
+        """Neither passed nor failed: a speed check waits for `autograder bench`."""
+        return self.check.speed
+
+    @property
     def passed(self) -> bool:
-        return self.failure is None
+        return self.failure is None and not self.pending
 
 
 def failure_text(failure: BaseException) -> tuple[str, str]:

@@ -1,0 +1,1 @@
+"""What Triton kernel exercises need; see docs/kernels.md."""
