@@ -12,7 +12,7 @@ from autograder.course import Course
 from autograder.errors import UsageError
 from autograder.grading.assemble import total
 from autograder.grading.grade import run_unit_checks
-from autograder.grading.nulls import NULLS, NullChannel
+from autograder.grading.nulls import KERNEL_NULLS, NULLS, NullChannel
 from autograder.grading.subjects import ReferenceSubject, SubmissionSubject
 from autograder.released_names import released_names
 from autograder.remote.channel import LocalChannel
@@ -21,9 +21,6 @@ from autograder.solution.material import Material
 from autograder.submission.cells import Submission
 from autograder.submission.notebook import read_notebook
 from autograder.submission.program import program_for
-
-CPU_SECONDS = 1.5
-"""What all checks of one exercise may take on the reference."""
 
 
 @dataclass
@@ -45,6 +42,8 @@ class ExerciseProof:
 
     unit: str
     exercise: str
+    most_seconds: float = 1.5
+    """CPU time that the checks may take on the reference: `verify_seconds` of the unit."""
     checks: list[str] = field(default_factory=list)
     cpu_seconds: float = 0.0
     verdicts: list[Verdict] = field(default_factory=list)
@@ -59,8 +58,8 @@ class ExerciseProof:
         found = [_complaint(verdict) for verdict in self.verdicts if not verdict.ok]
         found += [f"no mistake fails {name}: nothing shows that this check can fail" for name in self.idle_checks]
         found += self.misnamed_in_notebook
-        if self.cpu_seconds > CPU_SECONDS:
-            found.append(f"its checks take {self.cpu_seconds:.2f} s CPU on the reference; at most {CPU_SECONDS} s")
+        if self.cpu_seconds > self.most_seconds:
+            found.append(f"its checks take {self.cpu_seconds:.2f} s CPU on the reference; at most {self.most_seconds:g} s")
         if not any(verdict.kind == "alternative" for verdict in self.verdicts):
             found.append("no alternative: nothing shows that right code written otherwise is accepted")
         return found
@@ -104,7 +103,7 @@ def verify_unit(course: Course, unit: str, progress: Callable[[str], None] = lam
                 exercises: Sequence[str] | None = None) -> list[ExerciseProof]:
     """Run every variant of every exercise of a unit through its checks, in this process; nothing untrusted runs."""
     material = Material(course, course.units[unit])
-    proofs = {id: ExerciseProof(unit, id) for id in exercises or material.unit.exercises}
+    proofs = {id: ExerciseProof(unit, id, material.unit.verify_seconds) for id in exercises or material.unit.exercises}
     # None for all: then their points must add up.
     some = list(proofs) if len(proofs) < len(material.unit.exercises) else None
     run_unit_checks(material, _subjects(material, proofs, progress), exercises=some, shrink=False)
@@ -142,7 +141,7 @@ def _subjects(material: Material, proofs: dict[str, ExerciseProof],
         subject = _OneExercise(material, variant.exercise, material.variant_program(variant), reference)
         yield subject
         proofs[variant.exercise].verdicts.append(_verdict_on(variant.kind, variant.id, subject.result))
-    for name in NULLS:
+    for name in KERNEL_NULLS if material.unit.triton else NULLS:
         progress(f"null output: {name}")
         subject = SubmissionSubject(material, lambda _: material.reference_program,
                                     lambda program, name=name: NullChannel(program, name), None)
