@@ -29,11 +29,11 @@ class KernelCases(Cases):
         super().__init__(sizes=sizes, flags={**(flags or {}), "regime": REGIMES, "precision": precisions}, **others)
 
 
-def values(dims: str, at: Callable[[Tensor, Sizes], Tensor] | None = None) -> Argument:
+def values(dims: str, at: Callable[[Tensor, Sizes], Tensor] | None = None, spike: float = 30.0) -> Argument:
     """Floats of the case's regime and precision; `at(values, sizes)` may change them in float64 before rounding.
 
     `normal` is standard normal; `shifted` 10 times that plus 5; `structured` has rows of very different size, one of
-    zeros, and one large value: (`*`, last) rows from 0.01 to 30.
+    zeros, and one value as large as `spike`: from 256 on, its square is infinite in float16.
     """
     def make(g: torch.Generator, shape: tuple[int, ...], sizes: Sizes) -> Tensor:
         drawn = torch.randn(shape, generator=g, dtype=torch.float64)
@@ -45,7 +45,7 @@ def values(dims: str, at: Callable[[Tensor, Sizes], Tensor] | None = None) -> Ar
                 (*shape[:-1], 1) if len(shape) > 1 else (1,))
             flat = drawn.reshape(-1, shape[-1])
             flat[0] = 0
-            flat[-1, -1] = 30.0
+            flat[-1, -1] = spike
             drawn = flat.reshape(shape)
         if at is not None:
             drawn = at(drawn, sizes)

@@ -104,7 +104,8 @@ def _dry(function: Callable, request: Mapping[str, Any], places: Sequence[Place]
     for launch in watch.launches[:16]:
         built = ptx_of(launch)
         seen.setdefault(f"{built['kernel']} {built['warps']} {built['ptx']}", built)
-    return _reply(places, [], [], [], list(seen.values()))
+    kinds = ["does not compile"] if any(built["error"] for built in seen.values()) else []
+    return _reply(places, [], [], kinds, list(seen.values()))
 
 
 def _on_gpu(function: Callable, request: Mapping[str, Any], places: Sequence[Place], buffers: list[Tensor]
