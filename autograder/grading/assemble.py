@@ -19,12 +19,12 @@ SMALL = 48
 
 
 def exercise_result(id: str, title: str, outcomes: Sequence[Outcome], diagnoses: dict[str, Diagnosis],
-                    notes: Sequence[str]) -> ExerciseResult:
+                    notes: Sequence[str], label: str = "") -> ExerciseResult:
     """The result of one exercise; `diagnoses` by check name."""
     checks = [_check_result(outcome, diagnoses.get(outcome.check.name)) for outcome in outcomes]
     status = "pending" if any(check.pending for check in checks) else "graded"
     return ExerciseResult(id=id, title=title, score=total(checks, "score"), max_score=total(checks, "points"),
-                          status=status, checks=checks, notes=list(notes))
+                          status=status, label=label, checks=checks, notes=list(notes))
 
 
 def _check_result(outcome: Outcome, diagnosis: Diagnosis | None) -> CheckResult:
@@ -34,6 +34,8 @@ def _check_result(outcome: Outcome, diagnosis: Diagnosis | None) -> CheckResult:
                          speed=check.speed, pending=outcome.pending)
     if outcome.pending:
         result.message = PENDING_CHECK
+    elif outcome.passed:
+        result.message = stable(outcome.said)
     if failure is not None:
         what, hint = failure_text(failure)
         result.message = stable(f"{what}\n{hint}".strip())

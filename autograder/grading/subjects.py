@@ -19,6 +19,7 @@ from autograder.submission.cells import Submission
 from autograder.submission.program import program_for
 from etude.executor import FREE
 from etude.failures import MissingName, StudentError, StudentStopped
+from etude.kernels import LABEL
 from etude.outcomes import Check, Outcome, failure_text
 
 OpenChannel = Callable[[Sequence[dict[str, str]]], Any]
@@ -108,7 +109,8 @@ class SubmissionSubject:
             diagnoses = self._diagnoses(exercise, outcomes)
             notes = _load_notes(self._channel.loaded, exercise)
             title = self._material.unit.exercises[exercise].title
-            self.results.append(exercise_result(exercise, title, outcomes, diagnoses, notes))
+            label = LABEL if self._material.unit.triton else ""
+            self.results.append(exercise_result(exercise, title, outcomes, diagnoses, notes, label))
             self.noted(self.results[-1])
         finally:
             _close(self._channel)

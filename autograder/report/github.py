@@ -87,6 +87,8 @@ def _exercise(exercise: ExerciseResult) -> Iterator[str]:
     for check in exercise.checks:
         if check.failed:
             yield _failure(check)
+        elif check.passed and check.message:
+            yield f"{_md(check.message)}\n\n"
         elif check.pending:
             yield f"#### ○ {_md(check.title or check.name)}\n{_md(wording.explanation(check)[0])}\n\n"
 

@@ -43,7 +43,7 @@ def _test(exercise: ExerciseResult, check: CheckResult, number: str) -> dict[str
         "name": f"{exercise.title}: {check.title or check.name}{' (pending)' if check.pending else ''}",
         "name_format": "text",
         "number": number,
-        "output": "" if check.passed else "\n".join(wording.explanation(check)),
+        "output": check.message if check.passed else "\n".join(wording.explanation(check)),
         "output_format": "text",
         "tags": [exercise.id],
         "visibility": "visible" if check.public else "after_published",

@@ -80,7 +80,8 @@ class CheckResult(_Model):
     pending: bool = False
     """Neither passed nor failed, until `autograder bench` settles it. The score is 0 until then."""
     message: Text = ""
-    """First line: what, where, expected, got. Further lines: what to try. Empty for a check that passed."""
+    """First line: what, where, expected, got. Further lines: what to try. For a check that passed, what it found out,
+    usually nothing."""
     counterexample: Counterexample | None = None
     diagnosis: Diagnosis | None = None
 

@@ -83,6 +83,8 @@ class _Page:
         for check in exercise.checks:
             if not check.passed:
                 self._check(check)
+            elif check.message:
+                self._say(check.message, "dim", indent=INDENT)
 
     def _check(self, check: CheckResult) -> None:
         hidden = "" if check.public else "  (hidden)"

@@ -101,6 +101,7 @@ class _Session:
         self._checks: dict[str, Check] = {}
         self._examples: dict[str, list[dict[str, Any]]] = {}
         self._outcome: Outcome | None = None
+        self._said: dict[str, str] = {}
         self._example: Callable[[], None] = lambda: None
         self.error: BaseException | None = None
 
@@ -159,7 +160,8 @@ class _Session:
             self.error = error
             return True
         seconds = time.perf_counter() - started
-        self._outcome = Outcome(check, failure, case, seconds, _replay(pyfuncitem, fixtures, case), found)
+        said = "" if failure else self._said.pop(pyfuncitem.nodeid, "")
+        self._outcome = Outcome(check, failure, case, seconds, _replay(pyfuncitem, fixtures, case), found, said)
         return True
 
     # ------------------------------------------------------------------------------------------ the loop
@@ -203,7 +205,9 @@ class _Session:
         """(failing example, its failure, the failure before the example was made smaller)."""
         if not hasattr(item.obj, "hypothesis"):
             self._example()
-            failure = _attempt(item.obj, fixtures)
+            said: list[str] = []
+            failure = _attempt(item.obj, fixtures, said)
+            self._said[item.nodeid] = "".join(said)
             return {}, failure, failure
         inner = item.obj.hypothesis.inner_test
         for case in self._cases(item, fixtures):
@@ -295,9 +299,11 @@ def _replay(item: pytest.Function, fixtures: dict[str, Any], case: dict[str, Any
     return lambda student: test(**{**fixtures, **case, "student": student})
 
 
-def _attempt(test: Callable, arguments: dict[str, Any]) -> BaseException | None:
+def _attempt(test: Callable, arguments: dict[str, Any], said: list[str] | None = None) -> BaseException | None:
     try:
-        test(**arguments)
+        result = test(**arguments)
+        if said is not None and isinstance(result, str):
+            said.append(result)
     except (KeyboardInterrupt, SystemExit):
         raise
     except hypothesis.errors.UnsatisfiedAssumption:

@@ -37,6 +37,9 @@ class Outcome:
     found: BaseException | None = None
     """What failed before the example was made smaller: where there is more to see, and less to read."""
 
+    said: str = ""
+    """What a check that passed returned as text: a kernel's registers, say."""
+
     @property
     def pending(self) -> bool:
         """Neither passed nor failed: a speed check waits for `autograder bench`."""
