@@ -59,7 +59,8 @@ class ExerciseProof:
         found += [f"no mistake fails {name}: nothing shows that this check can fail" for name in self.idle_checks]
         found += self.misnamed_in_notebook
         if self.cpu_seconds > self.most_seconds:
-            found.append(f"its checks take {self.cpu_seconds:.2f} s CPU on the reference; at most {self.most_seconds:g} s")
+            found.append(f"its checks take {self.cpu_seconds:.2f} s CPU on the reference; at most "
+                         f"{self.most_seconds:g} s")
         if not any(verdict.kind == "alternative" for verdict in self.verdicts):
             found.append("no alternative: nothing shows that right code written otherwise is accepted")
         return found

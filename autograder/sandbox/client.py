@@ -108,7 +108,8 @@ class Zygote:
                     [sys.executable, "-s", "-B", "-m", "autograder.sandbox.zygote"],
                     stdin=theirs, stdout=subprocess.DEVNULL, stderr=errors, close_fds=True,
                     # A session of its own: a Ctrl-C in the terminal is for the grader.
-                    env=ENVIRONMENT | (TRITON_ENVIRONMENT if "triton" in config["preload"] else {}), cwd="/", start_new_session=True,
+                    env=ENVIRONMENT | (TRITON_ENVIRONMENT if "triton" in config["preload"] else {}),
+                    cwd="/", start_new_session=True,
                 )
             except OSError as error:
                 self._control.close()

@@ -4,7 +4,7 @@
 # PyTorch writes RMS normalization as five operations: square, mean, root, divide, multiply. On a GPU each of them is a
 # **kernel** that reads its input from memory and writes its output back, and the arithmetic in between is nearly free.
 # Written as *one* kernel, the row is read once, everything happens in registers, and the result is written once. Here
-# you write that kernel, forward and backward, in [Triton](https://triton-lang.org): Python that is compiled for the GPU.
+# you write that kernel, forward and backward, in [Triton](https://triton-lang.org): Python, compiled for the GPU.
 #
 # | exercise | | minutes | what it adds |
 # |---|---|--:|---|
@@ -22,8 +22,8 @@
 # - **Destinations come first, nothing is returned.** The caller allocates `out`, and fills it with NaN.
 # - `x` has shape `(M, N)` with any row stride and its last axis is contiguous: element $(i, j)$ lies at
 #   `x + i * x.stride(0) + j`. `out`, `dx` and `dy` alike, each with its own stride. $1 \le N \le 16384$.
-# - `float` is float32 or float16 (on a GPU also bfloat16), all tensors alike. **Compute in float32**, whatever comes in;
-#   storing rounds.
+# - `float` is float32 or float16 (on a GPU also bfloat16), all tensors alike. **Compute in float32**, whatever comes
+#   in; storing rounds.
 # - Grids and blocks are yours to choose, and so are the kernels' arguments. Any number of launches. No PyTorch
 #   operation touches the data; `torch.empty` for scratch memory is fine.
 # - Plain pointers only. What your code needs lies in the exercise's cell.
@@ -92,14 +92,15 @@ plt.show()
 # $$ \bar x_{ij} = r_i \Big( w_j \bar y_{ij} - \hat x_{ij}\, \frac{1}{N} \sum_k \hat x_{ik} w_k \bar y_{ik} \Big),
 # \qquad \bar w_j = \sum_i \bar y_{ij}\, \hat x_{ij}. \tag{5} $$
 #
-# $\bar x$ is a matter of one row, as before. $\bar w$ is not: **every row adds to every element of it**. Programs run side
-# by side in no order, so `load`, add, `store` loses what another program adds in between. There are two ways out:
+# $\bar x$ is a matter of one row, as before. $\bar w$ is not: **every row adds to every element of it**. Programs run
+# side by side in no order, so `load`, add, `store` loses what another program adds in between. There are two ways out:
 # `tl.atomic_add`, after somebody has made the destination zero, or a sum in two steps without atomics:
 # each of $P$ programs adds up some of the rows in registers and writes a row of a $(P, N)$ scratch matrix; a second
 # launch adds those up. The second is exact to repeat, and it moves little.
 #
-# *Watch for* the rows' strides, which differ from tensor to tensor; for $\varepsilon$ and the mean's divisor, $N$ and not
-# the length of the block; for float16, whose squares overflow at 256; and for a `dw` that is full of NaN when you get it.
+# *Watch for* the rows' strides, which differ from tensor to tensor; for $\varepsilon$ and the mean's divisor, $N$ and
+# not the length of the block; for float16, whose squares overflow at 256; and for a `dw` that is full of NaN when you
+# get it.
 
 # %% exercise="rms_norm_triton"
 @triton.jit
@@ -207,8 +208,8 @@ def _warps(block: int) -> int:
 # - A program of the second launch owns a few columns and goes down the scratch matrix; its store needs a mask, too.
 
 # %% [markdown]
-# **What to look at.** Your kernel in the place of PyTorch's, on rows of very different size: after normalization all have
-# the same, and the gradient has no part along the row itself, as making a row larger changes nothing.
+# **What to look at.** Your kernel in the place of PyTorch's, on rows of very different size: after normalization all
+# have the same, and the gradient has no part along the row itself, as making a row larger changes nothing.
 
 # %%
 x = torch.randn(6, 64, generator=torch.Generator().manual_seed(0)) * torch.logspace(-2, 1, 6)[:, None]

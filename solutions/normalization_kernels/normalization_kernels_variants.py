@@ -128,7 +128,7 @@ def rms_norm_kernel(out, x, w, N, eps, out_row, x_row, BLOCK: tl.constexpr):
 
 
 @mistake("rms_norm_triton", "squares_in_the_input_dtype", "the squares are computed and summed in float16",
-         hint="The square of 300 is infinite in float16, and a sum loses its small terms: convert right after the load.")
+         hint="The square of 300 is infinite in float16, and a sum loses its small terms: convert first.")
 @triton.jit
 def rms_norm_kernel(out, x, w, N, eps, out_row, x_row, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
@@ -205,7 +205,7 @@ def _copy_kernel(to, source, N, BLOCK: tl.constexpr):
 
 
 @mistake("rms_norm_triton", "gradient_of_w_races", "all programs add to dw without atomic operations",
-         hint="Between a program's load and its store another one may have stored: use `tl.atomic_add`, or two launches.")
+         hint="Between a program's load and its store another may have stored: use `tl.atomic_add`, or two launches.")
 def rms_norm_triton_backward(dx, dw, dy, x, w, eps):
     M, N = x.shape
     total = torch.empty(N, dtype=torch.float32, device=x.device)

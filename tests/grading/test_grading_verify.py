@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from tiny_course import CHECKS, tiny_course
 
-from autograder import verify
 from autograder.course import Course
 from autograder.errors import AutograderError, UsageError
 from autograder.verify import verify_unit
@@ -82,7 +81,8 @@ def test_what_is_wrong_with_a_unit_is_found_and_nothing_else(tmp_path: Path, cha
 
 
 def test_checks_that_take_longer_than_the_unit_allows_are_told(tmp_path: Path) -> None:
-    course = tiny_course(tmp_path, course={"    notebook: tiny\n": "    notebook: tiny\n    verify_seconds: 0.000001\n"})
+    slow = "    notebook: tiny\n    verify_seconds: 0.000001\n"
+    course = tiny_course(tmp_path, course={"    notebook: tiny\n": slow})
     assert all("CPU on the reference; at most 1e-06 s" in proof.problems[-1] for proof in verify_unit(course, "tiny"))
 
 

@@ -1,7 +1,7 @@
 """Triton kernels as exercises. Import it before Triton: `from etude.kernels import tl, triton`.
 
-Without a GPU it switches Triton's interpreter on. Without Triton, `triton` and `tl` are placeholders, so that a notebook
-still runs: a kernel can be written, and `check` says in one line what it takes to run one.
+Without a GPU it switches Triton's interpreter on. Without Triton, `triton` and `tl` are placeholders, so that a
+notebook still runs: a kernel can be written, and `check` says in one line what it takes to run one.
 """
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ kept (`prepare`), with compiled functions in the place of interpreted ones, and 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import sys
 from collections.abc import Iterator
@@ -29,9 +30,8 @@ def prepare() -> None:
     """Remember Triton's library as it is before the first launch; import what compiling imports. Once a process."""
     if _views:
         return
-    import triton.backends.nvidia.compiler
-    import triton.compiler.code_generator  # noqa: F401  imports late what a sealed worker could not
-    import triton.compiler.compiler
+    for late in ("triton.backends.nvidia.compiler", "triton.compiler.code_generator", "triton.compiler.compiler"):
+        importlib.import_module(late)  # which Triton imports at first use, when a sealed worker no longer can
     import triton.language as tl
     from triton.runtime.interpreter import InterpretedFunction
 

@@ -1,7 +1,7 @@
 """Call a destination-passing function on tensors that lie among canaries, under the watch.
 
-The side that checks sends whole buffers; the side that runs makes the tensors, calls the function, and sends the buffers
-back. In grading the two are different processes; in a notebook they are one.
+The side that checks sends whole buffers; the side that runs makes the tensors, calls the function, and sends the
+buffers back. In grading the two are different processes; in a notebook they are one.
 """
 from __future__ import annotations
 

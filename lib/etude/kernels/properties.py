@@ -7,8 +7,8 @@
         assert_kernel(student.rms_norm_triton, case, **FORWARD)
 
 `outputs` says the shape of each destination by name, "M N" or ("M N", torch.float32); without a dtype it is that of
-`values`. `expected(*inputs, **settings)` is plain PyTorch: a tensor, or one for each destination. It is run in float64 on
-the rounded inputs for the truth, and in float32 for the error that may be expected.
+`values`. `expected(*inputs, **settings)` is plain PyTorch: a tensor, or one for each destination. It is run in float64
+on the rounded inputs for the truth, and in float32 for the error that may be expected.
 """
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def assert_kernel(function: Callable, case: Case, *, outputs: Outputs, expected:
         left = torch.isnan(got[name])
         if left.any() and not torch.isnan(right).any():
             first = tuple(int(i) for i in left.nonzero()[0])
-            raise CheckFailure(f"`{name}` is NaN at index {first}, and at {int(left.sum())} of {left.numel()} elements.",
+            raise CheckFailure(f"`{name}` is NaN at index {first}; of {left.numel()} elements {int(left.sum())} are.",
                                hint="Destinations are NaN before the call and inputs lie among NaN: an element that is "
                                     "never written, or a load that is not masked, comes out as NaN.")
         assert_tensor(got[name].double(), right, f"`{name}`",
@@ -73,8 +73,8 @@ def assert_in_bounds(function: Callable, case: Case, *, outputs: Outputs) -> Non
     _, done, wanted = run_kernel(function, case, outputs)
     said = [sentence for kind, sentence in done.faults if kind in ("read", "write")]
     if said:
-        raise CheckFailure(f"{said[0]}", hint="A load or store needs `mask=` wherever a block may reach over the end; a "
-                                              "row's start is its number times the row's stride.")
+        raise CheckFailure(f"{said[0]}", hint="A load or store needs `mask=` wherever a block may reach over the end; "
+                                              "a row's start is its number times the row's stride.")
     for place, before, after in zip(wanted.places, wanted.buffers, done.buffers, strict=True):
         around = ~place.elements(before.numel())
         if not place.output and not same_bits(before, after).all():
@@ -92,8 +92,8 @@ def assert_no_race(function: Callable, case: Case, *, outputs: Outputs, orders: 
         got, done, _ = run_kernel(function, case, outputs, order=case.seed + order)
         said = [sentence for kind, sentence in done.faults if kind == "race"]
         if said:
-            raise CheckFailure(said[0], hint="Programs run side by side, in no order. Give each its own elements, or add "
-                                             "with `tl.atomic_add`, or reduce in a second launch.")
+            raise CheckFailure(said[0], hint="Programs run side by side, in no order. Give each its own elements, or "
+                                             "add with `tl.atomic_add`, or reduce in a second launch.")
         for name, value in got.items():
             error = (value.double() - first.setdefault(name, value).double()).abs().max() if value.numel() else 0.0
             scale = max(float(first[name].double().abs().nan_to_num().max()), 1e-3) if value.numel() else 1.0
@@ -107,8 +107,8 @@ def assert_builds(function: Callable, outputs: Mapping[str, tuple[tuple[int, ...
                   tensor_cores: bool = False, **settings: Any) -> str:
     """Triton compiles every launch for a GPU (sm_90), at the sizes given; returns what they need, for the student.
 
-    Nothing is run, so sizes may be those of real use; an input that the function reads on the way, such as row pointers,
-    is given as a tensor. `spills`: at most so many bytes. `tensor_cores`: some launch has to use them.
+    Nothing is run, so sizes may be those of real use; an input that the function reads on the way, such as row
+    pointers, is given as a tensor. `spills`: at most so many bytes. `tensor_cores`: some launch has to use them.
     """
     _demand()
     buffers, places = [], []
@@ -137,7 +137,8 @@ def assert_builds(function: Callable, outputs: Mapping[str, tuple[tuple[int, ...
 def _resources(built: dict[str, Any]) -> Resources:
     if built["error"]:
         lines = [line for line in built["error"].splitlines() if line.strip()]
-        raise CheckFailure(f"`{built['kernel']}` does not compile for a GPU: {lines[0]} {lines[-1] if lines[1:] else ''}",
+        told = f"{lines[0]} {lines[-1] if lines[1:] else ''}".strip()
+        raise CheckFailure(f"`{built['kernel']}` does not compile for a GPU: {told}",
                            hint="A kernel may call Triton's functions and your own `@triton.jit` ones; the interpreter "
                                 "runs any Python, a GPU does not.")
     try:

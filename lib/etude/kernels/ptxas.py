@@ -1,6 +1,6 @@
 """From PTX to what it costs: registers, spills, shared memory. `ptxas` comes with Triton and needs no GPU.
 
-The PTX comes from a student's process: it is data for `ptxas`, which gets a folder of its own, limits, and nothing else.
+The PTX comes from a student's process: it is data for `ptxas`, which gets a folder of its own, limits, no more.
 """
 from __future__ import annotations
 

@@ -5,8 +5,8 @@ between it and memory: lanes outside every tensor that was passed to the launch 
 hit foreign memory; so are accesses of two programs to one element that no atomic operation orders.
 
 It replaces four things in `triton.runtime.interpreter` while a kernel runs: the module `_interpreter`, which does the
-memory operations; `GridExecutor.__call__`; `interpreter_builder.set_grid_idx`; and `_get_np_dtype`. In Triton 3.6 to 3.9
-these are the same; `etude.kernels.KNOWN` keeps others out.
+memory operations; `GridExecutor.__call__`; `interpreter_builder.set_grid_idx`; and `_get_np_dtype`. In Triton 3.6 to
+3.9 these are the same; `etude.kernels.KNOWN` keeps others out.
 """
 from __future__ import annotations
 
@@ -264,10 +264,10 @@ def _counted(count: int, noun: str) -> str:
 def _kernel_line() -> str:
     """The line of the kernel that is being run."""
     frame = sys._getframe(1)
-    own = os.path.dirname(__file__)
+    own = os.path.dirname(__file__), "<__array_function__"
     while frame is not None:
         name = frame.f_code.co_filename
-        if f"{os.sep}triton{os.sep}" not in name and not name.startswith(own) and name != "<__array_function__ internals>":
+        if f"{os.sep}triton{os.sep}" not in name and not name.startswith(own):
             return linecache.getline(name, frame.f_lineno).strip()
         frame = frame.f_back
     return ""
