@@ -6,7 +6,9 @@ kept (`prepare`), with compiled functions in the place of interpreted ones, and 
 """
 from __future__ import annotations
 
+import atexit
 import contextlib
+import gc
 import importlib
 import os
 import sys
@@ -30,6 +32,7 @@ def prepare() -> None:
     """Remember Triton's library as it is before the first launch; import what compiling imports. Once a process."""
     if _views:
         return
+    atexit.register(_release)
     for late in ("triton.backends.nvidia.compiler", "triton.compiler.code_generator", "triton.compiler.compiler"):
         importlib.import_module(late)  # which Triton imports at first use, when a sealed worker no longer can
     import triton.language as tl
@@ -48,6 +51,13 @@ def prepare() -> None:
         return compiled.get(id(value), value)
     _views.extend((holder, {name: view(holder, name, value) for name, value in vars(holder).items()})
                   for holder in holders)
+
+
+def _release() -> None:
+    """At the end of a process that froze its memory: else Triton's bindings print pages about what is still there."""
+    _views.clear()
+    gc.unfreeze()
+    gc.collect()
 
 
 def ptx_of(launch: Launch) -> dict[str, Any]:

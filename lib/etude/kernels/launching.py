@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from etude.failures import StudentError
 from etude.kernels import has_gpu, interpreting, require
 from etude.kernels.memory import Place
 
@@ -126,8 +127,10 @@ def _call(function: Callable, tensors: Sequence[Tensor], settings: Mapping[str, 
         inner: BaseException = error
         while type(inner).__name__ in ("InterpreterError", "StudentError") and inner.__cause__ is not None:
             inner = inner.__cause__
-        if inner is error or type(error).__name__ == "StudentError":
+        if inner is error:
             raise
+        if isinstance(error, StudentError):  # a notebook's own function, guarded
+            raise StudentError(type(inner).__name__, str(inner)[:500]) from inner
         raise inner from None
 
 
