@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from autograder.course_values import (
     Attempts,
     ExerciseId,
     FileName,
+    Flag,
     Hours,
     Id,
     Line,
@@ -45,6 +47,26 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class SpeedThresholds(_Model):
+    """What a kernel's speed is worth on one class of devices; see `autograder bench`."""
+
+    full: Positive
+    """At so many times the reference's time, or less: all points of the speed check."""
+    zero: Positive
+    """At so many times, or more: none; in between, by the logarithm."""
+    ceiling: Share
+    """The fraction of what the device was measured to do that gives all points, too."""
+    measured: Line = "not measured"
+    """Which run set these values."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> SpeedThresholds:
+        if self.zero <= self.full:
+            raise PydanticCustomError("expected", "{text}", {
+                "text": f"expected zero to be larger than full, got full {self.full:g} and zero {self.zero:g}"})
+        return self
+
+
 class Exercise(_Model):
     """One exercise: a cell to fill, graded by its checks."""
 
@@ -55,6 +77,8 @@ class Exercise(_Model):
     difficulty: Stars
     forbid: list[Name] = Field(default_factory=list)
     """Functions and classes that are not to be called (`scaled_dot_product_attention`). Staff are told; no points."""
+    speed: dict[Id, SpeedThresholds] = Field(default_factory=dict)
+    """By class of devices (`h200`), or `default` for all others."""
     _id: str = PrivateAttr("")
 
     @property
@@ -71,6 +95,10 @@ class Unit(_Model):
     exercises: Annotated[dict[ExerciseId, Exercise], Field(min_length=1)]
     prerequisites: list[Id] = Field(default_factory=list)
     """Units that a student does well to do before."""
+    triton: Flag = False
+    """Its exercises are Triton kernels: run in Triton's interpreter, and built for a GPU without one."""
+    verify_seconds: Positive = 1.5
+    """CPU time that the checks of one exercise may take on the reference, in `autograder verify`."""
     _id: str = PrivateAttr("")
     _root: Path = PrivateAttr(Path())
 
@@ -256,7 +284,7 @@ def _validated(located: Located) -> Course:
 
 # The model that a path of keys leads to; every second key is a name that the course chose.
 _MODELS = {"": Course, "limits": Limits, "policy": Policy, "policy.*": Late, "units.*": Unit,
-           "units.*.exercises.*": Exercise}
+           "units.*.exercises.*": Exercise, "units.*.exercises.*.speed.*": SpeedThresholds}
 _MESSAGES = {"missing": "missing", "too_short": "expected at least one entry",
              "list_type": "expected a list, got {got}", "dict_type": "expected a mapping, got {got}",
              "model_type": "expected a mapping, got {got}"}

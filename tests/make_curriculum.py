@@ -52,14 +52,25 @@ PLAN: dict[str, tuple[str, list[Row]]] = {
         (24, "modular", "Modular neural networks", "component-based, neural modules, dynamic routing", 6),
         (25, "bio_inspired", "Bio-inspired architectures", "spiking, neuromorphic, brain-inspired", 8),
     ]),
+    "Kernels": ("The same families on a GPU: Triton kernels, checked without one, timed on one. Each stands beside the "
+                "unit of its number, whose marks do not hang on it. See [kernels.md](kernels.md).", [
+        (3, "transformers_kernels", "Transformer kernels", "fused loss over a large vocabulary", 1),
+        (2, "recurrent_kernels", "Recurrent kernels", "linear recurrence by an associative scan", 1),
+        (4, "graph_kernels", "Graph kernels", "sparse matrix products", 1),
+        (6, "hybrid_kernels", "Hybrid kernels", "what joins two families", 1),
+        (7, "attention_kernels", "Attention kernels", "flash attention", 1),
+        (8, "normalization_kernels", "Normalization kernels", "a fused row kernel and its gradient", 1),
+        (9, "regularization_kernels", "Regularization kernels", "label smoothing, dropout", 1),
+        (10, "activations_kernels", "Activation kernels", "fused gates", 1),
+    ]),
 }
 
 _OPENING = """\
 # Curriculum
 
-The course in twenty-five units. A unit is a family of architectures: one notebook with theory, exercises that are
-graded, and demonstrations that use what was written. Units are independent of each other, and so are the exercises
-within one.
+The course in twenty-five units, and kernels beside them. A unit is a family of architectures: one notebook with
+theory, exercises that are graded, and demonstrations that use what was written. Units are independent of each
+other, and so are the exercises within one.
 
 "Ready" means that the unit is in course.yml, so that `autograder verify` proves its checks. For units to come the
 number of exercises is the plan's. This page is made by `tests/make_curriculum.py`, but for its last section.
@@ -128,8 +139,8 @@ def _anchor(unit: Unit) -> str:
 
 
 def _listed(units: list[Unit]) -> str:
-    return "\n".join(f"- [{unit.title}](docs/curriculum.md#{_anchor(unit)}): {len(unit.exercises)} exercises"
-                     for unit in units)
+    return "\n".join(f"- [{unit.title}](docs/curriculum.md#{_anchor(unit)}): {len(unit.exercises)} "
+                     f"exercise{'s' * (len(unit.exercises) > 1)}" for unit in units)
 
 
 def main() -> int:

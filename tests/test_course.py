@@ -176,8 +176,10 @@ def test_the_schema_for_editors_names_every_key() -> None:
     schema = Course.json_schema()
     assert set(schema["properties"]) == {"schema", "title", "units", "limits", "policy", "preload"}
     assert schema["additionalProperties"] is False
-    assert set(schema["$defs"]["Exercise"]["properties"]) == {"title", "points", "minutes", "difficulty", "forbid"}
-    assert set(schema["$defs"]["Unit"]["properties"]) == {"title", "notebook", "exercises", "prerequisites"}
+    assert set(schema["$defs"]["Exercise"]["properties"]) == {"title", "points", "minutes", "difficulty", "forbid",
+                                                              "speed"}
+    assert set(schema["$defs"]["Unit"]["properties"]) == {"title", "notebook", "exercises", "prerequisites", "triton",
+                                                          "verify_seconds"}
     json.dumps(schema)
 
 
@@ -220,3 +222,16 @@ def test_any_yaml_is_read_or_refused_in_one_line(value: object) -> None:
 def test_any_bytes_are_read_or_refused_in_one_line(noise: bytes, position: int, removed: int) -> None:
     _loads_or_says_why(noise)
     _loads_or_says_why(GOOD.encode()[:position] + noise + GOOD.encode()[position + removed:])
+
+
+def test_a_speed_threshold_out_of_order_is_found_by_its_line(tmp_path) -> None:
+    file = tmp_path / "course.yml"
+    file.write_text("schema: 1\ntitle: t\nunits:\n  k:\n    title: K\n    notebook: k\n    triton: true\n"
+                    "    exercises:\n"
+                    "      a:\n        {title: A, points: 1, minutes: 1, difficulty: 1,\n"
+                    "         speed: {h200: {full: 3, zero: 2, ceiling: 0.5}}}\n")
+    with pytest.raises(UsageError, match=r"course\.yml:11: .*speed\.h200: expected zero to be larger than full"):
+        load_course(file)
+    file.write_text(file.read_text().replace("zero: 2", "zero: 9, cieling: 1"))
+    with pytest.raises(UsageError, match="cieling: unknown key; did you mean 'ceiling'"):
+        load_course(file)

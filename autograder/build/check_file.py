@@ -15,7 +15,7 @@ from autograder.solution.places import fault, read_text
 IMPORTS = (ast.Import, ast.ImportFrom)
 _ASSIGNMENTS = (ast.Assign, ast.AnnAssign)
 _TEST_NAME = re.compile(r"[Tt]est")
-MARKS = ("exercise", "points", "public")
+MARKS = ("exercise", "points", "public", "speed")
 
 
 @dataclass(frozen=True)

@@ -27,4 +27,6 @@ def facts(course: Course, unit: Unit, cells: list[SourceCell]) -> str:
         "units": {id: {"title": one.title, "notebook": one.notebook, "exercises": len(one.exercises)}
                   for id, one in course.units.items()},
     }
+    if unit.triton:
+        value["triton"] = True
     return json.dumps(value, indent=1, ensure_ascii=False) + "\n"

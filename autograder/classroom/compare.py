@@ -105,4 +105,4 @@ def _changed_checks(old: ExerciseResult | None, new: ExerciseResult | None) -> I
 
 def _said(check: CheckResult) -> tuple[object, ...]:
     """What counts as a change: not the examples, of which another seed draws others."""
-    return check.passed, check.points, check.score, check.diagnosis and check.diagnosis.id
+    return check.passed, check.pending, check.points, check.score, check.diagnosis and check.diagnosis.id

@@ -86,7 +86,8 @@ def _verdict(check: CheckResult | None) -> str:
     from autograder.report.wording import points
     if check is None:
         return "no such check"
-    return f"{'passed' if check.passed else 'failed'}, {points(check.score, check.points)}"
+    said = "passed" if check.passed else "pending" if check.pending else "failed"
+    return f"{said}, {points(check.score, check.points)}"
 
 
 def _diagnoses(check: CheckChange) -> Iterator[str]:

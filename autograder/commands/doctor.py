@@ -24,6 +24,8 @@ def run_doctor(course: Course) -> int:
         print(f"sandbox    {label.name}; layers: {', '.join(label.layers) or 'none'}")
         for attempt, outcome in label.evidence.items():
             print(f"  tried {attempt}: {outcome}")
+    from etude.kernels import why_not
+    print(f"Triton     {why_not() or importlib.metadata.version('triton')}")
     import torch
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none; speed points stay pending"
     print(f"GPU        {gpu}")

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from autograder.report.model import CheckResult, Counterexample, Diagnosis, Difference, ExerciseResult, TensorView
+from autograder.report.wording import PENDING_CHECK
 from etude import failures
 from etude.outcomes import Outcome, failure_text
 from etude.strategies import Case
@@ -18,17 +19,23 @@ SMALL = 48
 
 
 def exercise_result(id: str, title: str, outcomes: Sequence[Outcome], diagnoses: dict[str, Diagnosis],
-                    notes: Sequence[str]) -> ExerciseResult:
+                    notes: Sequence[str], label: str = "") -> ExerciseResult:
     """The result of one exercise; `diagnoses` by check name."""
     checks = [_check_result(outcome, diagnoses.get(outcome.check.name)) for outcome in outcomes]
+    status = "pending" if any(check.pending for check in checks) else "graded"
     return ExerciseResult(id=id, title=title, score=total(checks, "score"), max_score=total(checks, "points"),
-                          status="graded", checks=checks, notes=list(notes))
+                          status=status, label=label, checks=checks, notes=list(notes))
 
 
 def _check_result(outcome: Outcome, diagnosis: Diagnosis | None) -> CheckResult:
     check, failure = outcome.check, outcome.failure
     result = CheckResult(name=check.name, title=check.title, points=check.points, passed=outcome.passed,
-                         score=check.points if outcome.passed else 0.0, public=check.public)
+                         score=check.points if outcome.passed else 0.0, public=check.public,
+                         speed=check.speed, pending=outcome.pending)
+    if outcome.pending:
+        result.message = PENDING_CHECK
+    elif outcome.passed:
+        result.message = stable(outcome.said)
     if failure is not None:
         what, hint = failure_text(failure)
         result.message = stable(f"{what}\n{hint}".strip())

@@ -63,8 +63,9 @@ def grade_stream(course: Course, submissions: Iterable[Submission], done: Callab
     line = Line(submissions)
     while line.first:
         try:
-            with open_zygote(course, options) as zygote:
-                while line.first:
+            kernels = course.units[line.first.unit].triton
+            with open_zygote(course, options, kernels) as zygote:
+                while line.first and course.units[line.first.unit].triton == kernels:
                     _grade_unit(Material(course, course.units[line.first.unit]), line, zygote, done, options)
         except SandboxLost:
             if not line.again():
@@ -103,10 +104,10 @@ def _failure(submission: Submission, error: Exception) -> str:
 
 
 @contextmanager
-def open_zygote(course: Course, options: Options) -> Iterator[Any]:
-    """A zygote whose label the options accept."""
-    from autograder.sandbox.client import Zygote
-    with Zygote(preload=course.preload) as zygote:
+def open_zygote(course: Course, options: Options, kernels: bool = False) -> Iterator[Any]:
+    """A zygote whose label the options accept; with `kernels`, one that interprets Triton."""
+    from autograder.sandbox.client import KERNELS, Zygote
+    with Zygote(preload=[*course.preload, *(KERNELS if kernels else ())]) as zygote:
         if zygote.label.name != "ENFORCED" and not options.unsandboxed:
             raise SandboxError(f"the sandbox does not hold here ({zygote.label.name}): {REPEAT_HINT}")
         yield zygote
@@ -169,6 +170,8 @@ def run_unit_checks(material: Material, subjects: Iterable[Any], *, exercises: S
             totals[check.exercise] = totals.get(check.exercise, 0.0) + check.points
         if exercises is None:
             verify_points(material, totals)
+    if material.unit.triton:
+        demand_triton(material.unit)
     torch.set_num_threads(1)  # examples are tiny: threads cost more than they save, and change rounding
     if not material.unit.checks_path.exists():
         raise UsageError(f"{material.unit.checks_path}: no such file; every notebook has a file of checks")
@@ -179,6 +182,15 @@ def run_unit_checks(material: Material, subjects: Iterable[Any], *, exercises: S
         raise UsageError(str(error)) from None
     except GraderFailed as error:
         raise error.__cause__ or AutograderError(str(error)) from None
+
+
+def demand_triton(unit: Any) -> None:
+    """Switch Triton's interpreter on. Raises `UsageError`, in one line, where there is no Triton."""
+    from etude.kernels import NoTriton, interpret
+    try:
+        interpret()
+    except NoTriton as error:
+        raise UsageError(f"unit {unit.id} has Triton kernels: {error}") from None
 
 
 def worker_limits(course: Course) -> Any:

@@ -21,6 +21,7 @@ from autograder.submission.cells import Submission
 from autograder.submission.program import program_for
 from etude.executor import FREE
 from etude.failures import MissingName, StudentError, StudentStopped
+from etude.kernels import LABEL
 from etude.outcomes import Check, Outcome, failure_text
 
 OpenChannel = Callable[..., Any]
@@ -41,6 +42,8 @@ class ReferenceSubject:
         self.rounding = Rounding(lambda: LocalChannel(material.reference_program), self._again)
         self.scripts: dict[str, Script] = {}
         """What each check asked of the reference and what it answered, by the check's name."""
+        self.to_be_run: set[str] = set()
+        """Checks that say something of what they pass, and so have to run."""
         self.rehearsals: dict[str, list[RawRequest]] = {}
         """A few requests of each exercise that forbids calls, to be made again while calls are noted."""
 
@@ -67,11 +70,12 @@ class ReferenceSubject:
 
     def finished(self, exercise: str, outcomes: list[Outcome]) -> None:
         for outcome in outcomes:
-            if not outcome.passed:
+            if outcome.failure is not None:
                 raise AutograderError(f"{self._material.unit.checks_path}: the reference itself fails "
                                       f"{outcome.check.name} for {outcome.case}: {failure_text(outcome.failure)[0]}")
         self._keep_script()
         self._again |= {outcome.check.name: outcome.again for outcome in outcomes}
+        self.to_be_run |= {outcome.check.name for outcome in outcomes if outcome.said}
         self._check = ""
         self.probes[exercise] = Probes(self._material, exercise, self._log)
         if self._material.unit.exercises[exercise].forbid:
@@ -92,6 +96,7 @@ class SubmissionSubject:
         self._probes = reference.probes if reference else {}
         self._scripts = reference.scripts if reference else {}
         self._rounding = reference.rounding if reference else None
+        self._to_be_run = reference.to_be_run if reference else set()
         self._channel: Any = None
         self._ahead: ForesightChannel | None = None
         self._spare: Any = None
@@ -122,7 +127,7 @@ class SubmissionSubject:
         return known
 
     def _agrees(self, check: Check) -> bool:
-        if self._ahead is None:
+        if self._ahead is None or check.name in self._to_be_run:
             return False
         try:
             agreement = self._ahead.agrees()
@@ -150,7 +155,8 @@ class SubmissionSubject:
             diagnoses = self._diagnoses(exercise, outcomes)
             notes = _load_notes(self._channel.loaded, exercise)
             title = self._material.unit.exercises[exercise].title
-            self.results.append(exercise_result(exercise, title, outcomes, diagnoses, notes))
+            label = LABEL if self._material.unit.triton else ""
+            self.results.append(exercise_result(exercise, title, outcomes, diagnoses, notes, label))
             self.noted(self.results[-1])
             if not self._has_run_checks and (self._channel.loaded or {}).get("only_defines") is True:
                 self._spare = _handed_on(self._channel)
@@ -167,7 +173,7 @@ class SubmissionSubject:
             self._spare = None
 
     def _diagnoses(self, exercise: str, outcomes: list[Outcome]) -> dict[str, Diagnosis]:
-        wrong = [o for o in outcomes if not o.passed and _can_be_diagnosed(o.failure)]
+        wrong = [o for o in outcomes if o.failure is not None and _can_be_diagnosed(o.failure)]
         probes = self._probes.get(exercise)
         if not wrong or probes is None:
             return {}

@@ -44,8 +44,8 @@ def comments(results: Iterable[ExerciseResult], problem: str, nb: Any) -> Iterat
 
 def comment(result: ExerciseResult) -> str:
     """Points, what does not hold, and the mistake's name; the card says the rest."""
-    failed = [check for check in result.checks if not check.passed]
-    lines = [f"{wording.points(result.score, result.max_score)} points."]
+    failed = [check for check in result.checks if check.failed]
+    lines = [f"{wording.points(result.score, result.max_score)} points.", wording.status_line(result)]
     if not failed:
         lines.append("Every check holds." if wording.uneventful(result) else "")
     else:

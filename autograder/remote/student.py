@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from autograder.remote.channel import Channel, ask
-from etude.executor import CALL, DESCRIBE, FREE, NEW, VJP
+from etude.executor import CALL, DESCRIBE, FREE, KERNEL, NEW, VJP
 from etude.failures import MissingName, StudentError, StudentStopped
 from etude.observe import Observation, tensors_in
 from etude.wire import Handle, Seed
@@ -99,6 +99,10 @@ class RemoteFunction:
         if not isinstance(largest, list) or not all(type(dim) is int for dim in largest):
             raise StudentStopped("the worker sent an incomplete reply")
         return Observation(reply["result"], after, tuple(largest))
+
+    def __kernel__(self, request: dict) -> dict:
+        """The reply to a call of `etude.kernels.launching`."""
+        return self._link.request(KERNEL, {**self._target, **request})
 
     def __opaque__(self, place: int) -> RemoteFunction:
         return RemoteFunction(self._link, self._target, self.__name__, self._state, opaque=place)

@@ -22,6 +22,8 @@ class CheckStats:
     public: bool
     passed: int = 0
     total: int = 0
+    pending: int = 0
+    """Submissions whose points for it are not settled; they are not in the total."""
     diagnoses: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -145,7 +147,8 @@ def _count_exercise(stats: UnitStats, exercise: ExerciseResult) -> None:
 
 
 def _count_check(stats: CheckStats, check: CheckResult) -> None:
-    stats.total += 1
+    stats.pending += check.pending
+    stats.total += not check.pending
     stats.passed += check.passed
     if check.diagnosis:
         stats.diagnoses[check.diagnosis.title] += 1

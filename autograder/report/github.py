@@ -85,8 +85,12 @@ def _exercise(exercise: ExerciseResult) -> Iterator[str]:
     notes = [note for note in (wording.status_line(exercise), *exercise.notes) if note]
     yield f"### {_md(exercise.title)}\n\n" + "".join(f"{_md(note)}\n\n" for note in notes)
     for check in exercise.checks:
-        if not check.passed:
+        if check.failed:
             yield _failure(check)
+        elif check.passed and check.message:
+            yield f"{_md(check.message)}\n\n"
+        elif check.pending:
+            yield f"#### ○ {_md(check.title or check.name)}\n{_md(wording.explanation(check)[0])}\n\n"
 
 
 def _failure(check: CheckResult) -> str:

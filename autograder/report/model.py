@@ -75,10 +75,20 @@ class CheckResult(_Model):
     score: Points
     passed: bool
     public: bool
+    speed: bool = False
+    """Points for speed: the message holds figures, and nothing of hidden inputs."""
+    pending: bool = False
+    """Neither passed nor failed, until `autograder bench` settles it. The score is 0 until then."""
     message: Text = ""
-    """First line: what, where, expected, got. Further lines: what to try. Empty for a check that passed."""
+    """First line: what, where, expected, got. Further lines: what to try. For a check that passed, what it found out,
+    usually nothing."""
     counterexample: Counterexample | None = None
     diagnosis: Diagnosis | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Known not to hold."""
+        return not self.passed and not self.pending
 
 
 class ExerciseResult(_Model):
@@ -87,6 +97,8 @@ class ExerciseResult(_Model):
     score: Points
     max_score: Points
     status: Literal["graded", "pending", "error"]
+    label: Text = ""
+    """How it was checked, where that needs saying: a kernel without a GPU."""
     checks: list[CheckResult] = Field(default_factory=list)
     notes: list[Text] = Field(default_factory=list)
     """What staff and student should know: a cell given twice, a statement that failed when its cell ran."""
@@ -134,7 +146,7 @@ def student_view(report: Report) -> Report:
             if not check.public:
                 check.name = check.name.partition("[")[0]  # pytest writes parameters into the name
                 check.counterexample = None
-                check.message = "" if check.passed else _hidden_message(check.message)
+                check.message = check.message if check.passed or check.speed else _hidden_message(check.message)
     return shown
 
 

@@ -83,14 +83,20 @@ class _Page:
         for check in exercise.checks:
             if not check.passed:
                 self._check(check)
+            elif check.message:
+                self._say(check.message, "dim", indent=INDENT)
 
     def _check(self, check: CheckResult) -> None:
         hidden = "" if check.public else "  (hidden)"
         title = sheet(self.console, [None, 1, None], "llr")
-        title.add_row(line(self.console, self.glyphs.failed, "bold red"),
+        sign = (self.glyphs.pending, "bold yellow") if check.pending else (self.glyphs.failed, "bold red")
+        title.add_row(line(self.console, *sign),
                       line(self.console, f"{check.title or check.name}{hidden}"),
                       line(self.console, wording.points(check.score, check.points)))
         self.console.print(title)
+        if check.pending:
+            self._say(wording.explanation(check)[0], indent=INDENT)
+            return
         if check.diagnosis:
             self._say(wording.diagnosis_line(check), "bold", indent=INDENT)
         for fact in wording.facts(check):

@@ -22,13 +22,14 @@ class Glyphs(NamedTuple):
     """The signs that a console can show."""
 
     failed: str
+    pending: str
     rule: str
     full: str
     empty: str
 
 
-UNICODE = Glyphs("✗", "─", "█", "░")
-ASCII = Glyphs("x", "-", "#", ".")
+UNICODE = Glyphs("✗", "○", "─", "█", "░")
+ASCII = Glyphs("x", "o", "-", "#", ".")
 
 
 def glyphs_of(console: Console) -> Glyphs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 from autograder.report.model import CheckResult, Difference, ExerciseResult, Report
 
 PENDING = "Some points of this exercise are still pending."
+PENDING_CHECK = "Pending: settled by `autograder bench` on a GPU; neither passed nor failed."
 NOT_GRADED = "This exercise could not be graded."
 ADVISORY = "Graded without an enforced sandbox: the score is advisory."
 
@@ -51,12 +52,12 @@ def passed(exercise: ExerciseResult) -> int:
 
 def failed_checks(report: Report) -> list[tuple[ExerciseResult, CheckResult]]:
     """Every check that does not hold, with its exercise."""
-    return [(exercise, check) for exercise in report.exercises for check in exercise.checks if not check.passed]
+    return [(exercise, check) for exercise in report.exercises for check in exercise.checks if check.failed]
 
 
 def uneventful(exercise: ExerciseResult) -> bool:
     """Whether there is nothing to say about the exercise but that it is right."""
-    silent = not exercise.notes and not exercise.evidence
+    silent = not exercise.notes and not exercise.evidence and not exercise.label
     return exercise.status == "graded" and silent and exercise.score >= exercise.max_score
 
 
@@ -67,7 +68,8 @@ def uneventful_titles(report: Report) -> list[str]:
 
 def status_line(exercise: ExerciseResult) -> str:
     """What is unusual about how the exercise was graded; empty for one that was graded as usual."""
-    return {"pending": PENDING, "error": NOT_GRADED}.get(exercise.status, "")
+    status = {"pending": PENDING, "error": NOT_GRADED}.get(exercise.status, "")
+    return " ".join(filter(None, [f"{exercise.label}." if exercise.label else "", status]))
 
 
 def diagnosis_line(check: CheckResult) -> str:
@@ -88,6 +90,8 @@ def difference_lines(difference: Difference) -> list[str]:
 
 def explanation(check: CheckResult) -> list[str]:
     """Everything a failed check says, as plain lines: the mistake's name, what happened, on which input."""
+    if check.pending:
+        return [check.message or PENDING_CHECK]
     lines = [diagnosis_line(check)] if check.diagnosis else []
     if check.diagnosis and check.diagnosis.explanation:
         lines.append(check.diagnosis.explanation)

@@ -46,6 +46,9 @@ _ENDED = "the sandbox's first process has ended"
 _CONTROL_TYPE = socket.SOCK_SEQPACKET if libc.LINUX else socket.SOCK_STREAM
 _CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
+KERNELS = ("triton", "triton.language", "etude.kernels", "etude.kernels.launching")
+"""To be preloaded where student code has Triton kernels: then the zygote has Triton's interpreter."""
+
 # The whole environment of zygote and workers; nothing of the caller's reaches them.
 ENVIRONMENT = {
     "LANG": "C.UTF-8",
@@ -61,6 +64,9 @@ ENVIRONMENT = {
     "VECLIB_MAXIMUM_THREADS": "1",
     "TORCHINDUCTOR_CACHE_DIR": "/nonexistent",  # not a folder in /tmp that everybody shares
 }
+
+
+TRITON_ENVIRONMENT = {"TRITON_INTERPRET": "1", "TRITON_CACHE_DIR": "/nonexistent", "TRITON_DEFAULT_FP_FUSION": "1"}
 
 
 class Zygote:
@@ -102,7 +108,8 @@ class Zygote:
                     [sys.executable, "-s", "-B", "-m", "autograder.sandbox.zygote"],
                     stdin=theirs, stdout=subprocess.DEVNULL, stderr=errors, close_fds=True,
                     # A session of its own: a Ctrl-C in the terminal is for the grader.
-                    env=ENVIRONMENT, cwd="/", start_new_session=True,
+                    env=ENVIRONMENT | (TRITON_ENVIRONMENT if "triton" in config["preload"] else {}),
+                    cwd="/", start_new_session=True,
                 )
             except OSError as error:
                 self._control.close()

@@ -30,6 +30,7 @@ ALLOWED: dict[str, tuple[int | None, int | None]] = {
 }
 MADVISE = (28, 233)
 TGKILL = (234, 131)
+LSEEK = (8, 62)
 # Answers other than EPERM, where the C library asks in passing and then takes another way.
 ANSWERS: dict[str, tuple[tuple[int, int], int]] = {
     "ioctl": ((16, 29), errno.ENOTTY),  # "is it a terminal?"
@@ -83,6 +84,8 @@ def program(machine: str, pid: int) -> list[Instruction]:
     code += _allow_when(MADVISE[column], [(2, _BELOW, _FIRST_DESTRUCTIVE_ADVICE)])
     # abort() of a crashing library: to itself, so that the cause of its death is told right.
     code += _allow_when(TGKILL[column], [(0, _EQUAL, pid), (2, _EQUAL, signal.SIGABRT)])
+    # Only to read standard input once more: nothing, or for kernels the library that LLVM links.
+    code += _allow_when(LSEEK[column], [(0, _EQUAL, 0)])
     return [*code, _REFUSE]
 
 

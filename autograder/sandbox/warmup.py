@@ -32,6 +32,9 @@ def run(preload: Collection[str]) -> None:
     if any(name in preload for name in COMPILER_USERS):
         with _compiler_cache():
             compiler_users()
+    if "triton" in preload:
+        from etude.kernels.launching import warm_up
+        warm_up()
     torch.manual_seed(0)
     np.random.seed(0)
 

@@ -52,6 +52,7 @@ class Zygote:
         warmup.run(self.preload)
         self.serve = find_function(config["serve"])
         self.landlock_abi = landlock.abi()
+        self.input = _link_library() if "triton" in self.preload else os.devnull
 
     def loop(self) -> None:
         """Answer orders until the end of the stream; between them, make forks cheaper."""
@@ -101,6 +102,8 @@ class Zygote:
             libc.die_with_parent(zygote)
             self.control.detach()  # its descriptor goes in the next lines; the object must not close it again
             os.dup2(data, DATA_FD)
+            # Opened anew: workers that shared an open file would share their place in it.
+            os.dup2(os.open(self.input, os.O_RDONLY), 0)
             os.closerange(DATA_FD + 1, _MAX_FDS)
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             random.seed(0)  # Python seeds it anew in every fork; the same submission must get the same report
@@ -113,6 +116,12 @@ class Zygote:
             code = 0
         finally:
             os._exit(code)
+
+
+def _link_library() -> str:
+    """What a worker has as its standard input for Triton's compiler, as it can open no file."""
+    from etude.kernels.build import link_library
+    return link_library()
 
 
 def find_function(name: str) -> Serve:

@@ -33,8 +33,11 @@ def read_marks(item: pytest.Item) -> Check:
         raise CheckFileError(f"{place}: a check may not be skipped or expected to fail")
     if inspect.iscoroutinefunction(written):
         raise CheckFileError(f"{place}: a check is a plain function, not an async one")
-    return Check(item.name, title, exercise.args[0], float(points.args[0]),
-                 item.get_closest_marker("public") is not None, hasattr(item.obj, "hypothesis"))
+    public, speed = (item.get_closest_marker(mark) is not None for mark in ("public", "speed"))
+    has_cases = hasattr(item.obj, "hypothesis")
+    if speed and (public or has_cases or inspect.signature(item.function).parameters):
+        raise CheckFileError(f"{place}: a speed check takes nothing and is not public; it returns workloads")
+    return Check(item.name, title, exercise.args[0], float(points.args[0]), public, has_cases, speed)
 
 
 def _is_positive(value: Any) -> bool:

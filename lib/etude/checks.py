@@ -20,3 +20,5 @@ points = pytest.mark.points
 """`@points(n)`: what passing is worth; the points of an exercise's checks add up to its points in course.yml."""
 public = pytest.mark.public
 """`@public`: released to students, who see its examples."""
+speed = pytest.mark.speed
+"""`@speed`: returns `Workload`s at which a kernel is timed. Not run with the others; `autograder bench` settles it."""

@@ -19,7 +19,7 @@ from etude.observe import LargestTensor, tensors_in
 from etude.wire import Handle, Seed, WireError
 
 # Requests
-LOAD, DESCRIBE, CALL, NEW, VJP, FREE, MANY = range(1, 8)
+LOAD, DESCRIBE, CALL, NEW, VJP, FREE, MANY, KERNEL = range(1, 9)
 # Replies
 OK, ERROR = 0, 255
 
@@ -44,7 +44,7 @@ class Executor:
         self.nodes: dict[int, tuple[list[torch.Tensor], list[torch.Tensor]]] = {}
         self._handlers: dict[int, Callable[[Any], Any]] = {
             LOAD: self._load, DESCRIBE: self._describe, CALL: self._call, NEW: self._new, VJP: self._vjp,
-            FREE: self._free,
+            FREE: self._free, KERNEL: self._kernel,
         }
 
     def handle(self, kind: int, payload: bytes) -> tuple[int, bytes]:
@@ -157,6 +157,11 @@ class Executor:
             self._keep_graph(request.get("node"), wanted + [c for c in cotangents if c is not None],
                              [g for g in grads if g is not None])
         return {"result": [None if g is None else g if create_graph else g.detach() for g in grads]}
+
+    def _kernel(self, request: dict) -> dict:
+        from etude.kernels.launching import run  # Triton is only where a course has kernels
+        with contextlib.redirect_stdout(_Capped()):
+            return run(self._named(request["name"]), request)
 
     def _free(self, request: dict) -> None:
         for node in request["nodes"]:

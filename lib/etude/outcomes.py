@@ -20,6 +20,8 @@ class Check:
     points: float
     public: bool
     has_cases: bool
+    speed: bool = False
+    """Settled on a GPU by `autograder bench`; until then its outcome is pending."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,17 @@ class Outcome:
 
     again: Callable[[Any], BaseException | None] = field(default=lambda student: None, repr=False)
     """Runs the check on all its examples, with another `student`; returns the first failure."""
+    said: str = ""
+    """What a check that passed returned as text: a kernel's registers, say."""
+
+    @property
+    def pending(self) -> bool:
+        """Neither passed nor failed: a speed check waits for `autograder bench`."""
+        return self.check.speed
 
     @property
     def passed(self) -> bool:
-        return self.failure is None
+        return self.failure is None and not self.pending
 
 
 def failure_text(failure: BaseException) -> tuple[str, str]:

@@ -11,7 +11,7 @@ import typer.main
 from guides import GUIDES, ROOT, anchors, blocks, code, links, table_rows, text_of
 
 from autograder.cli import app
-from autograder.course import Course, Exercise, Late, Limits, Policy, Unit, load_course
+from autograder.course import Course, Exercise, Late, Limits, Policy, SpeedThresholds, Unit, load_course
 from autograder.report.model import (
     CheckResult,
     Counterexample,
@@ -84,9 +84,9 @@ def test_every_folder_is_on_the_map():
 
 def test_the_instructors_guide_lists_every_key_of_course_yml():
     listed = {row[0].strip("`").rpartition(".")[2] for row in table_rows(text_of("docs/instructors.md"), "key")}
-    fields = [field.alias or name for model in (Course, Unit, Exercise, Limits, Policy, Late)
+    fields = [field.alias or name for model in (Course, Unit, Exercise, SpeedThresholds, Limits, Policy, Late)
               for name, field in model.model_fields.items()]
-    assert set(fields) - listed == {"limits", "policy", "late"}
+    assert set(fields) - listed == {"limits", "policy", "late", "speed"}
     assert listed - set(fields) == set()
 
 

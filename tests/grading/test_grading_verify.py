@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from tiny_course import CHECKS, tiny_course
 
-from autograder import verify
 from autograder.course import Course
 from autograder.errors import AutograderError, UsageError
 from autograder.verify import verify_unit
@@ -81,9 +80,10 @@ def test_what_is_wrong_with_a_unit_is_found_and_nothing_else(tmp_path: Path, cha
         assert any(line in one for one in found[exercise]), (line, found)
 
 
-def test_checks_that_take_long_are_told(tiny: Course, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verify, "CPU_SECONDS", 1e-6)
-    assert all("CPU on the reference" in proof.problems[-1] for proof in verify_unit(tiny, "tiny"))
+def test_checks_that_take_longer_than_the_unit_allows_are_told(tmp_path: Path) -> None:
+    slow = "    notebook: tiny\n    verify_seconds: 0.000001\n"
+    course = tiny_course(tmp_path, course={"    notebook: tiny\n": slow})
+    assert all("CPU on the reference; at most 1e-06 s" in proof.problems[-1] for proof in verify_unit(course, "tiny"))
 
 
 UNUSABLE: dict[str, tuple[dict[str, Mapping[str, str] | str], type[Exception], str]] = {

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from autograder.sandbox import seccomp
-from autograder.sandbox.seccomp import ALLOWED, AUDIT_ARCH, MADVISE, TGKILL, program
+from autograder.sandbox.seccomp import ALLOWED, AUDIT_ARCH, LSEEK, MADVISE, TGKILL, program
 
 MACHINES = ("x86_64", "aarch64")
 PID = 4321
@@ -40,12 +40,20 @@ def judge(machine: str, number: int, *args: int, arch: int | None = None) -> str
 def test_exactly_the_listed_calls_are_allowed(machine: str):
     column = MACHINES.index(machine)
     listed = {numbers[column] for numbers in ALLOWED.values()} - {None}
-    conditional = {MADVISE[column]}  # with all arguments zero it is harmless
+    conditional = {MADVISE[column], LSEEK[column]}  # with all arguments zero they are harmless
     allowed = {number for number in range(1024) if judge(machine, number) == ALLOW}
     assert allowed == listed | conditional
     answers = {numbers[column]: answer for numbers, answer in seccomp.ANSWERS.values()}
     for number in set(range(1024)) - allowed:
         assert judge(machine, number) == answers.get(number, errno.EPERM)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_only_standard_input_can_be_rewound(machine: str):
+    number = LSEEK[MACHINES.index(machine)]
+    assert judge(machine, number, 0, 0, 0) == ALLOW
+    for descriptor in (1, 2, 3, 4, 1 << 32, (1 << 64) - 1):
+        assert judge(machine, number, descriptor, 0, 0) == errno.EPERM
 
 
 @pytest.mark.parametrize("machine", MACHINES)

@@ -75,7 +75,8 @@ def _body(finding: Finding) -> str:
         again = repeated(properties)
         first = next((one.name for one in properties if not one.holds), None)
         rows = [_property(one, one.name == first, one.name in again) for one in properties if not one.holds]
-        held = "".join(f'<li class="etude-line">{_sign(True)}{escape(one.title)}</li>'
+        held = "".join(f'<li class="etude-line">{_sign(True)}{escape(one.title)}'
+                       f'{f"<br>{escape(one.said)}" if one.said else ""}</li>'
                        for one in properties if one.holds)
         if held and rows:
             verb = "hold" if finding.held > 1 else "holds"

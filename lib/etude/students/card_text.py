@@ -23,6 +23,8 @@ def headline(finding: Finding) -> str:
 
 def footer(finding: Finding) -> list[str]:
     """What to do next, for the exercise as a whole."""
+    if finding.passed and finding.label:
+        return [f"{finding.label}; points for speed wait for a GPU. Grading adds examples that you do not see here."]
     if finding.passed:
         return ["Grading adds examples that you do not see here; the docstring says all that they ask for."]
     lines = []
@@ -74,6 +76,8 @@ def _finding(finding: Finding, among_others: bool, in_notebook: bool) -> Iterato
     again = repeated(finding.properties)
     for one in failed_first(finding):
         yield f"  {'✓' if one.holds else '✗'} {one.title}"
+        if one.said:
+            yield from _indented([one.said], 6)
         if one.failure is not None:
             yield from _indented([SAME] if one.name in again else failure_lines(one.failure), 6)
     yield from _indented(next_steps, 2)

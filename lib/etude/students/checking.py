@@ -113,7 +113,7 @@ class _Subject:
         diagnosis, notes = self._diagnosis(exercise, outcomes)
         self.findings.append(Finding(
             exercise, self._release.title(exercise), properties, diagnosis,
-            [*self._load_notes.get(exercise, []), *notes], not_run=not_run, hints=hints,
+            [*self._load_notes.get(exercise, []), *notes], not_run=not_run, hints=hints, label=self._release.label,
             arguments=first.arguments))
 
     def _diagnosis(self, exercise: str, outcomes: Sequence[Outcome]) -> tuple[Diagnosis | None, list[str]]:

@@ -45,7 +45,7 @@ def property_of(outcome: Outcome, namespace: Mapping[str, Any], example: Example
     failure = None
     if outcome.failure is not None:
         failure = _failure(outcome, outcome.failure, namespace, example)
-    return Property(outcome.check.name, outcome.check.title, failure)
+    return Property(outcome.check.name, outcome.check.title, failure, outcome.said)
 
 
 def is_todo(outcome: Outcome) -> bool:

@@ -64,6 +64,8 @@ class Property:
     name: str
     title: str
     failure: Failure | None = None
+    said: str = ""
+    """What the check found out though it holds."""
 
     @property
     def holds(self) -> bool:
@@ -94,6 +96,8 @@ class Finding:
     """What is known about the state of the notebook: a cell edited but not run."""
     not_run: str = ""
     """Why nothing of it was run: the TODO is still there, or no cell has defined it yet."""
+    label: str = ""
+    """How it was checked, where that needs saying."""
     hints: int = 0
     """How many hints there are that the student has not asked for."""
     arguments: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)

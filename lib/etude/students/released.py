@@ -55,6 +55,12 @@ class Release:
         value = self.facts.get("limits", {}).get(name)
         return float(value) if isinstance(value, (int, float)) else default
 
+    @property
+    def label(self) -> str:
+        """How its exercises are checked, where that needs saying."""
+        from etude.kernels import LABEL
+        return LABEL if self.facts.get("triton") is True else ""
+
     def title(self, exercise: str) -> str:
         return str(self.exercises.get(exercise, {}).get("title", exercise))
 
