@@ -5,6 +5,7 @@ Every value goes through jinja2's autoescape; ids are counted, never made from a
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from markupsafe import Markup, escape
 from autograder.report import tensors, wording
 from autograder.report.audience import for_staff, for_students
 from autograder.report.class_stats import UnitStats, by_student, by_unit
-from autograder.report.model import ExerciseResult, Report
+from autograder.report.model import CheckResult, ExerciseResult, Report
 from autograder.report.store import INDEX_PAGE, unit_page_name
 from autograder.report.text_safety import clean
 
@@ -39,6 +40,17 @@ def render_exercise_card(exercise: ExerciseResult) -> str:
 def render_message_card(message: str) -> str:
     """A card that only says something."""
     return _environment().get_template("card.html").render(exercise=None, message=clean(message, 1000, 4))
+
+
+def render_gradescope_test(check: CheckResult) -> str:
+    """What Gradescope shows of a failed check of `for_students(report)`, beside its title and points."""
+    return _environment().get_template("gradescope.html").render(check=check)
+
+
+def render_gradescope_output(remarks: Sequence[str]) -> str:
+    """What Gradescope shows above the checks: the style of their cards, and remarks if there are any."""
+    lines = [clean(remark, 1000, 8) for remark in remarks]
+    return _environment().get_template("gradescope.html").render(check=None, remarks=lines)
 
 
 def class_pages(reports: list[Report], problems: list[str]) -> dict[str, str]:

@@ -70,9 +70,14 @@ def test_xml_is_well_formed_and_reads_back_the_clean_text(attack):
 
 
 @pytest.mark.parametrize("attack", [*ATTACKS, "everything"])
-def test_gradescope_is_json_and_plain_text(attack):
+def test_gradescope_is_json_whose_html_holds_no_tag_of_the_student(attack):
     result = json.loads(rendered("gradescope", attack))
-    assert {result["output_format"]} | {test["output_format"] for test in result["tests"]} == {"text"}
+    assert {test["name_format"] for test in result["tests"]} == {"text"}
+    outputs = [result["output"], *(test["output"] for test in result["tests"])]
+    tags = [tag for output in outputs for tag in Page(output).tags]
+    own_tags, own_attributes = vocabulary("html")
+    assert {tag for tag, _ in tags} <= own_tags and {name for _, attrs in tags for name in attrs} <= own_attributes
+    assert not {"a", "img", "script"} & {tag for tag, _ in tags}
 
 
 def test_markdown_holds_no_link_image_or_tag():
