@@ -16,6 +16,7 @@ from autograder.course_values import (
     Attempts,
     ExerciseId,
     FileName,
+    Flag,
     Hours,
     Id,
     Line,
@@ -55,6 +56,8 @@ class Exercise(_Model):
     difficulty: Stars
     forbid: list[Name] = Field(default_factory=list)
     """Functions and classes that are not to be called (`scaled_dot_product_attention`). Staff are told; no points."""
+    seed_per_student: Flag = False
+    """Every student's examples are drawn from an own seed, made of the secret one and the student's name."""
     _id: str = PrivateAttr("")
 
     @property
@@ -71,6 +74,8 @@ class Unit(_Model):
     exercises: Annotated[dict[ExerciseId, Exercise], Field(min_length=1)]
     prerequisites: list[Id] = Field(default_factory=list)
     """Units that a student does well to do before."""
+    seed_per_student: Flag = False
+    """As if all its exercises had it."""
     _id: str = PrivateAttr("")
     _root: Path = PrivateAttr(Path())
 
@@ -81,6 +86,11 @@ class Unit(_Model):
     @property
     def points(self) -> float:
         return sum(exercise.points for exercise in self.exercises.values())
+
+    @property
+    def seeds_per_student(self) -> list[str]:
+        """The exercises in which every student has own examples."""
+        return [id for id, one in self.exercises.items() if self.seed_per_student or one.seed_per_student]
 
     def exercise_ids(self, only: str = "") -> list[str]:
         """The ids of all exercises, or just this one. Raises `UsageError` naming the nearest one."""

@@ -49,6 +49,7 @@ _ID, _STEM = r"[A-Za-z][A-Za-z0-9_]{0,63}", r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 Positive = Annotated[float, Field(gt=0), expect("a positive number", lambda v: is_number(v) and v > 0)]
 Whole = Annotated[int, Field(gt=0), expect("a positive whole number", lambda v: is_whole(v) and v > 0)]
 Stars = Annotated[int, Field(ge=1, le=3), expect("1, 2 or 3", lambda v: is_whole(v) and 1 <= v <= 3)]
+Flag = Annotated[bool, expect("true or false", lambda v: isinstance(v, bool))]
 Line = Annotated[str, expect("a line of text", lambda v: isinstance(v, str) and v.strip() and v.isprintable())]
 Id = Annotated[str, expect("an id of letters, digits and _", _matches(_ID))]
 # In a notebook `check_<id>` is the cell that checks exercise <id>; `setup`, `setup_2`, ... are the setup cells.
