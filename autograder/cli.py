@@ -16,6 +16,7 @@ from autograder.commands.compare import compare
 from autograder.commands.export import app as export_app
 from autograder.commands.marks import marks
 from autograder.commands.options import CourseOption, load
+from autograder.commands.otter import otter_run
 from autograder.commands.overview import overview
 from autograder.commands.similar import similar
 from autograder.errors import AutograderError, UsageError
@@ -28,6 +29,7 @@ app.command("new-course")(new.new_course)
 app.command("new-exercise")(new.new_exercise)
 app.command()(marks)
 app.command()(overview)
+app.command("otter-run")(otter_run)
 app.command()(compare)
 app.command()(similar)
 
