@@ -5,7 +5,7 @@ Every value goes through jinja2's autoescape; ids are counted, never made from a
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,6 +79,17 @@ def _unit_page(stats: UnitStats, problems: list[str], *, several: bool = False) 
 def render_similar_page(title: str, found: Any, count: int, least: float) -> str:
     """The staff's page on the submissions of `count` that are alike; `found` is `classroom.similar.Similarities`."""
     return _environment().get_template("similar.html").render(title=title, found=found, count=count, least=least)
+
+
+def render_compare_page(found: Any, old: str, new: str, decisive: Mapping[str, str]) -> str:
+    """The staff's page on two gradings, called `old` and `new`; `found` is `classroom.compare.Comparison`.
+
+    `decisive` says what a grade depends on, by its name in `found.grounds`.
+    """
+    by_kind = {kind: [change for change in found.changes if change.of_score == kind] for kind in (True, False)}
+    return _environment().get_template("compare.html").render(
+        found=found, old=clean(old, 200, 1), new=clean(new, 200, 1), decisive=decisive, of_score=by_kind[True],
+        said_otherwise=by_kind[False])
 
 
 def _code_text(text: str) -> str:
