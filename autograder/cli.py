@@ -18,6 +18,8 @@ from autograder.commands.export import app as export_app
 from autograder.commands.leaderboard import leaderboard
 from autograder.commands.marks import marks
 from autograder.commands.options import CourseOption, load
+from autograder.commands.otter import otter_run
+from autograder.commands.overview import overview
 from autograder.commands.similar import similar
 from autograder.errors import AutograderError, UsageError
 
@@ -30,6 +32,8 @@ app.command("new-exercise")(new.new_exercise)
 app.command()(bench)
 app.command()(leaderboard)
 app.command()(marks)
+app.command()(overview)
+app.command("otter-run")(otter_run)
 app.command()(compare)
 app.command()(similar)
 

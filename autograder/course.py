@@ -79,6 +79,8 @@ class Exercise(_Model):
     """Functions and classes that are not to be called (`scaled_dot_product_attention`). Staff are told; no points."""
     speed: dict[Id, SpeedThresholds] = Field(default_factory=dict)
     """By class of devices (`h200`), or `default` for all others."""
+    seed_per_student: Flag = False
+    """Every student's examples are drawn from an own seed, made of the secret one and the student's name."""
     _id: str = PrivateAttr("")
 
     @property
@@ -99,6 +101,8 @@ class Unit(_Model):
     """Its exercises are Triton kernels: run in Triton's interpreter, and built for a GPU without one."""
     verify_seconds: Positive = 1.5
     """CPU time that the checks of one exercise may take on the reference, in `autograder verify`."""
+    seed_per_student: Flag = False
+    """As if all its exercises had it."""
     _id: str = PrivateAttr("")
     _root: Path = PrivateAttr(Path())
 
@@ -109,6 +113,11 @@ class Unit(_Model):
     @property
     def points(self) -> float:
         return sum(exercise.points for exercise in self.exercises.values())
+
+    @property
+    def seeds_per_student(self) -> list[str]:
+        """The exercises in which every student has own examples."""
+        return [id for id, one in self.exercises.items() if self.seed_per_student or one.seed_per_student]
 
     def exercise_ids(self, only: str = "") -> list[str]:
         """The ids of all exercises, or just this one. Raises `UsageError` naming the nearest one."""

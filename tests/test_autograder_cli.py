@@ -98,6 +98,15 @@ def test_formats_go_to_standard_output_or_to_files(course: Path, run: Callable, 
     files = run("grade", "class", "--out", "out", "--format", "html", "--format", "github")
     assert files.out.strip() == "report: out/index.html" and Path("out/index.html").exists()
     assert {path.name for path in Path("out/bob").iterdir()} == {"tiny.json", "tiny.html", "tiny.md"}
+    run("grade", "class/ann", "--out", "out", "--format", "html")
+    page = Path("out/index.html").read_text()
+    assert "bob" in page, "the page is of all reports that are there, not of this run's alone"
+    Path("out/index.html").unlink()
+    assert run("overview", "out").out == files.out and Path("out/index.html").read_text() == page
+    Path("out/bob/tiny.json").write_text("{")
+    torn = run("overview", "out")
+    assert torn.code == 2 and torn.err.startswith("autograder: out/bob/tiny.json: not a report")
+    assert "not a report" in Path("out/index.html").read_text()
 
 
 def test_one_notebook_and_a_script_are_submissions_too(course: Path, run: Callable, warm: None) -> None:

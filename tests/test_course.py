@@ -78,6 +78,13 @@ WRONG = {
     "missing": ("    notebook: attn\n", "", "4: units.attention.notebook: missing"),
     "id given": ("        points: 2.5", "        points: 2.5\n        id: x",
                  "12: units.attention.exercises.heads.id: unknown key"),
+    "no flag": ("        points: 2.5", "        points: 2.5\n        seed_per_student: 1",
+                "12: units.attention.exercises.heads.seed_per_student: expected true or false, got 1"),
+    "no flag of a unit": ("    notebook: attn", "    seed_per_student: all\n    notebook: attn",
+                          "6: units.attention.seed_per_student: expected true or false, got 'all'"),
+    "nearly a flag": ("        points: 2.5", "        points: 2.5\n        seed_per_students: true",
+                      "12: units.attention.exercises.heads.seed_per_students: unknown key; did you mean "
+                      "'seed_per_student'?"),
     "list for mapping": ("limits:\n  call_seconds: 2", "limits: [1]", "14: limits: expected a mapping, got a list"),
     "text for list": ("[scipy.linalg]", "scipy", "16: preload: expected a list, got 'scipy'"),
     "not a module": ("[scipy.linalg]", "\n  - scipy\n  - a-b", "18: preload[1]: expected the name of a module, got"),
@@ -177,9 +184,9 @@ def test_the_schema_for_editors_names_every_key() -> None:
     assert set(schema["properties"]) == {"schema", "title", "units", "limits", "policy", "preload"}
     assert schema["additionalProperties"] is False
     assert set(schema["$defs"]["Exercise"]["properties"]) == {"title", "points", "minutes", "difficulty", "forbid",
-                                                              "speed"}
+                                                              "speed", "seed_per_student"}
     assert set(schema["$defs"]["Unit"]["properties"]) == {"title", "notebook", "exercises", "prerequisites", "triton",
-                                                          "verify_seconds"}
+                                                          "verify_seconds", "seed_per_student"}
     json.dumps(schema)
 
 

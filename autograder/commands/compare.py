@@ -20,6 +20,7 @@ FOLDER = "What grade --out wrote"
 def compare(
     old: Annotated[Path, typer.Argument(metavar="OLD", help=f"{FOLDER} before.")],
     new: Annotated[Path, typer.Argument(metavar="NEW", help=f"{FOLDER} after.")],
+    html: Annotated[Path | None, typer.Option(help="Write the comparison to this page, too.")] = None,
 ) -> None:
     """Whose score changed, by which checks, between two gradings. Exit 1 if more than the checks may be the reason."""
     from autograder.classroom.compare import compare as compared
@@ -33,7 +34,16 @@ def compare(
     comparison = compared(*reports)
     for line in lines(comparison):
         print(line)
+    if html is not None:
+        _write_page(comparison, old, new, html)
     raise typer.Exit(0 if complete and comparison.complete else 1)
+
+
+def _write_page(found: Comparison, old: Path, new: Path, to: Path) -> None:
+    from autograder.classroom.compare import DECISIVE
+    from autograder.files import write_atomically
+    from autograder.report.html import render_compare_page
+    write_atomically(to, render_compare_page(found, str(old), str(new), DECISIVE), staff_only=True)
 
 
 def _read(folder: Path) -> tuple[list[Report], list[str]]:

@@ -12,7 +12,8 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Write what 
 To = Annotated[Path, typer.Option("--to", help="A new folder.")]
 UnitArgument = Annotated[str, typer.Argument(help="The unit.")]
 SheetArgument = Annotated[Path, typer.Argument(help="The gradebook's sheet, as the LMS exported it.")]
-Results = Annotated[Path, typer.Option(help="The folder that `autograder grade --out` wrote.")]
+Results = Annotated[Path | None, typer.Option(help="Scores as graded: the folder that `autograder grade --out` wrote.")]
+Marks = Annotated[Path | None, typer.Option(help="Marks, with penalties: the table that `autograder marks` wrote.")]
 UnitOption = Annotated[str | None, typer.Option(help="The unit, if there are reports of several.")]
 Column = Annotated[str | None, typer.Option(help="The column for the points, where its title is not the unit's.")]
 By = Annotated[str | None, typer.Option(help="The one column of ids to find students by.")]
@@ -57,22 +58,22 @@ def gradescope(
 
 
 @app.command()
-def canvas(sheet: SheetArgument, results: Results, to: NewSheet, unit: UnitOption = None, column: Column = None,
-           by: By = None, overwrite: Overwrite = False, course: CourseOption = None) -> None:
+def canvas(sheet: SheetArgument, to: NewSheet, results: Results = None, marks: Marks = None, unit: UnitOption = None,
+           column: Column = None, by: By = None, overwrite: Overwrite = False, course: CourseOption = None) -> None:
     """Fill a sheet of Canvas. Exit 1: a student has no line, or a differing score was kept."""
-    _sheet("CANVAS", sheet, results, to, unit, column, by, overwrite, course)
+    _sheet("CANVAS", sheet, results, marks, to, unit, column, by, overwrite, course)
 
 
 @app.command()
-def moodle(sheet: SheetArgument, results: Results, to: NewSheet, unit: UnitOption = None, column: Column = None,
-           by: By = None, overwrite: Overwrite = False, course: CourseOption = None) -> None:
+def moodle(sheet: SheetArgument, to: NewSheet, results: Results = None, marks: Marks = None, unit: UnitOption = None,
+           column: Column = None, by: By = None, overwrite: Overwrite = False, course: CourseOption = None) -> None:
     """Fill a sheet of Moodle. Exit 1: a student has no line, or a differing score was kept."""
-    _sheet("MOODLE", sheet, results, to, unit, column, by, overwrite, course)
+    _sheet("MOODLE", sheet, results, marks, to, unit, column, by, overwrite, course)
 
 
-def _sheet(lms: str, sheet: Path, results: Path, to: Path, unit: str | None, column: str | None, by: str | None,
-           overwrite: bool, course: Path | None) -> None:
+def _sheet(lms: str, sheet: Path, results: Path | None, marks: Path | None, to: Path, unit: str | None,
+           column: str | None, by: str | None, overwrite: bool, course: Path | None) -> None:
     from autograder.commands.sheets import run_sheet
     from autograder.exports import sheets
-    raise typer.Exit(run_sheet(load(course), getattr(sheets, lms), sheet, results=results, unit=unit, column=column,
-                               by=by, overwrite=overwrite, to=to))
+    raise typer.Exit(run_sheet(load(course), getattr(sheets, lms), sheet, results=results, marks=marks, unit=unit,
+                               column=column, by=by, overwrite=overwrite, to=to))

@@ -10,8 +10,8 @@ from autograder.course import Course
 from autograder.errors import AutograderError, Interrupted, UsageError
 from autograder.grading.grade import Options, depends_on, grade
 from autograder.report.model import Report
-from autograder.report.store import kept_report, open_store
-from autograder.report.writer import write_class_page, write_views
+from autograder.report.store import kept_report, open_store, read_reports
+from autograder.report.writer import write_class_pages, write_views
 from autograder.solution.material import Material
 from autograder.submission.cells import Submission
 from autograder.submission.reader import read_submissions
@@ -109,7 +109,8 @@ def _finish(reports: list[Report], problems: list[str], out: Path | None, format
         print(f"kept: {kept} of {len(reports)} reports, as nothing that they depend on has changed (--fresh grades "
               "everything again)")
     if "html" in formats:
-        print(f"report: {write_class_page(reports, problems, out)}")
+        stored, unreadable = read_reports(out)  # of earlier runs, too: the pages are the whole class's
+        print(f"report: {write_class_pages(stored, [*problems, *unreadable], out)}")
     elif reports:
         print(f"reports: {out}/<student>/<unit>.json")
 

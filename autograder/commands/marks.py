@@ -1,8 +1,6 @@
 """`autograder marks`: stored reports, times of submission and the policy of course.yml -> a table of marks."""
 from __future__ import annotations
 
-import csv
-import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,10 +12,7 @@ from autograder.commands.options import CourseOption, load
 from autograder.errors import UsageError
 
 if TYPE_CHECKING:
-    from autograder.classroom.marks import Mark
     from autograder.course import Course
-
-COLUMNS = ("student", "unit", "mark", "max", "raw", "penalty", "days_late", "submitted", "deadline", "attempt", "why")
 
 
 def marks(
@@ -33,6 +28,7 @@ def marks(
 def run_marks(course: Course, results: Sequence[Path], submitted: Path | None, to: Path) -> int:
     """The exit code: 0, or 1 if somebody has no mark or a file of the results could not be read."""
     from autograder.classroom.marks import Attempt, marks, read_extensions, read_times
+    from autograder.classroom.marks_table import marks_table
     from autograder.files import write_atomically
     from autograder.report.store import read_reports
 
@@ -55,28 +51,10 @@ def run_marks(course: Course, results: Sequence[Path], submitted: Path | None, t
     there = {(attempt.report.student, attempt.report.unit, attempt.results) for attempt in attempts}
     complaints += [f"{student}, {unit}, {name}: handed in, but no report" for student, unit, name in times
                    if (student, unit, name) not in there]
-    write_atomically(to, _table(found), staff_only=True)
+    write_atomically(to, marks_table(found), staff_only=True)
     complaints += [f"{mark.student}, {mark.unit}: {mark.why}" for mark in found if mark.marked is None]
     for line in complaints:
         print(f"autograder: {line}", file=sys.stderr)
     late = sum(mark.marked is not None and mark.marked.penalty > 0 for mark in found)
     print(f"{to}: {sum(mark.marked is not None for mark in found)} marks, {late} with a penalty")
     return 1 if complaints else 0
-
-
-def _table(found: Sequence[Mark]) -> str:
-    from autograder.report.wording import number
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for mark in found:
-        one = mark.marked
-        if one is None:
-            writer.writerow([mark.student, mark.unit, *[""] * (len(COLUMNS) - 3), mark.why])
-            continue
-        report = one.attempt.report
-        writer.writerow([mark.student, mark.unit, f"{one.mark.normalize():f}", number(report.max_score),
-                         number(report.score), f"{one.penalty.normalize():f}", one.days_late,
-                         one.attempt.submitted.isoformat() if one.attempt.submitted else "",
-                         one.deadline.isoformat() if one.deadline else "", one.attempt.results, mark.why])
-    return out.getvalue()

@@ -27,7 +27,7 @@ def run(home: Path, unsandboxed: bool = False) -> dict[str, Any]:
     except BaseException:
         traceback.print_exc()  # into Gradescope's log, which only staff can read
         result = crashed()
-    result |= {"execution_time": round(time.monotonic() - started, 2), "leaderboard": []}  # no unit has speed points
+    result["execution_time"] = round(time.monotonic() - started, 2)
     write_atomically(home / "results" / "results.json", json.dumps(result, indent=2) + "\n")
     return result
 
@@ -46,7 +46,7 @@ def _graded(home: Path, unsandboxed: bool) -> dict[str, Any]:
     from autograder.course import load_course
     from autograder.errors import AutograderError
     from autograder.grading.grade import SEED_VARIABLE, Options, grade
-    from autograder.report.gradescope import render_gradescope
+    from autograder.report.gradescope import gradescope_result
     from autograder.submission.reader import read_submissions
     os.environ[SEED_VARIABLE] = (home / "source" / "seed.txt").read_text(encoding="utf-8").strip()
     course = load_course(home / "source" / "course" / "course.yml")
@@ -60,9 +60,7 @@ def _graded(home: Path, unsandboxed: bool) -> dict[str, Any]:
     failures = grade(course, submissions, reports.append, Options(unsandboxed=unsandboxed))
     if failures:
         raise AutograderError("\n".join(failures))
-    result: dict[str, Any] = json.loads(render_gradescope(reports[0]))
-    result["output"] = "\n".join(filter(None, [*lines, result["output"]]))
-    return result
+    return gradescope_result(reports[0], lines)
 
 
 def main() -> None:

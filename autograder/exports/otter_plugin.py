@@ -81,7 +81,7 @@ class SealedGrades(AbstractOtterPlugin):
             print(f"autograder: otter's tests add up to {results.total:g}, the checks to {score:g}: has the course "
                   "changed since `autograder export otter`?", file=sys.stderr)
             raise OtterRuntimeError(NOT_ABOUT_YOU)
-        shown = _for_gradescope(self._report, self._problem)
+        shown = for_gradescope(self._report, self._problem)
         results.set_plugin_data(f"{__name__}.{type(self).__name__}", {"score": score, "problem": self._problem})
         results.to_gradescope_dict = partial(_whatever_configured, shown)
 
@@ -116,7 +116,8 @@ def _explanations(report: Report | None) -> dict[str, dict[str, str]]:
     return found
 
 
-def _for_gradescope(report: Report | None, problem: str) -> dict[str, Any]:
+def for_gradescope(report: Report | None, problem: str) -> dict[str, Any]:
+    """What results.json says; without a report, why there is none."""
     if report is None:
         return {"score": 0.0, "output": problem, "output_format": "text", "stdout_visibility": "hidden", "tests": []}
     from autograder.report.gradescope import render_gradescope

@@ -12,13 +12,12 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from autograder.errors import UsageError
 
 if TYPE_CHECKING:
     from autograder.course import Unit
-    from autograder.report.model import Report
 
 _DELIMITERS = ",;\t"
 _CANVAS_ASSIGNMENT = re.compile(r"(?P<title>.*\S) \(\d+\)")
@@ -45,6 +44,14 @@ class Lms:
 CANVAS = Lms("Canvas", ("ID", "SIS User ID", "SIS Login ID"), ("",), _CANVAS_ASSIGNMENT.fullmatch,
              _CANVAS_ASSIGNMENT.fullmatch)
 MOODLE = Lms("Moodle", ("ID number", "Email address"), ("", "-"), _MOODLE_ITEM.fullmatch, _MOODLE_MAY_BE.fullmatch)
+
+
+class Scored(Protocol):
+    """What goes into a line: a report, with the score as it was graded, or a mark."""
+
+    student: str
+    score: float
+    max_score: float
 
 
 @dataclass
@@ -83,9 +90,9 @@ class _Row:
         return student.strip().casefold() in (one.casefold() for one in self.ids)
 
 
-def fill(lms: Lms, data: bytes, name: str, unit: Unit, reports: Sequence[Report], *, column: str | None = None,
-         by: str | None = None, overwrite: bool = False) -> Filled:
-    """The sheet `data`, called `name`, with the scores of the unit's `reports`.
+def fill(lms: Lms, data: bytes, name: str, unit: Unit, reports: Sequence[Scored], *, column: str | None = None,
+         by: str | None = None, overwrite: bool = False, said: str = "graded") -> Filled:
+    """The sheet `data`, called `name`, with the scores of the unit's `reports`, or marks; `said` is for what is told.
 
     `by` names the one column of ids to go by. Raises `UsageError` for what is no sheet of this LMS, or leaves open
     which column is meant.
@@ -94,7 +101,7 @@ def fill(lms: Lms, data: bytes, name: str, unit: Unit, reports: Sequence[Report]
     place = sheet.column_of(unit, column)
     sheet.check_points(place, reports)
     filled = Filled("", sheet.header[place])
-    found: dict[int, tuple[_Row, list[Report]]] = {}
+    found: dict[int, tuple[_Row, list[Scored]]] = {}
     for report in reports:
         rows = [row for row in sheet.rows if row.is_of(report.student)]
         if len(rows) == 1:
@@ -107,19 +114,19 @@ def fill(lms: Lms, data: bytes, name: str, unit: Unit, reports: Sequence[Report]
             names = ", ".join(report.student for report in its)
             filled.not_in_sheet += [f"{report.student}: {row.called} fits several: {names}" for report in its]
         else:
-            _write(lms, row, place, its[0], filled, overwrite)
+            _write(lms, row, place, its[0], filled, overwrite, said)
     filled.not_graded = [row.called for row in sheet.rows if row.number not in found]
     filled.text = sheet.text()
     return filled
 
 
-def _write(lms: Lms, row: _Row, place: int, report: Report, filled: Filled, overwrite: bool) -> None:
+def _write(lms: Lms, row: _Row, place: int, report: Scored, filled: Filled, overwrite: bool, said: str) -> None:
     there, ours = row.cells[place].strip(), _shown(report.score)
     if there not in lms.empty:
         if _number(there) == float(ours):
             filled.unchanged += 1
             return
-        line = f"{report.student}: the sheet has {there}, graded {ours}"
+        line = f"{report.student}: the sheet has {there}, {said} {ours}"
         if not overwrite:
             filled.kept.append(line)
             return
@@ -198,7 +205,7 @@ class _Sheet:
         self._refuse_twins(chosen)
         return self.header.index(chosen[0])
 
-    def check_points(self, place: int, reports: Sequence[Report]) -> None:
+    def check_points(self, place: int, reports: Sequence[Scored]) -> None:
         """Refuse a column that is worth other points: a score in it would mean something else."""
         worth = _number(self.points[place]) if self.points else None
         for report in reports:
@@ -232,8 +239,8 @@ def _number(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def fill_file(lms: Lms, sheet: Path, unit: Unit, reports: Sequence[Report], to: Path, *, column: str | None = None,
-              by: str | None = None, overwrite: bool = False) -> Filled:
+def fill_file(lms: Lms, sheet: Path, unit: Unit, reports: Sequence[Scored], to: Path, *, column: str | None = None,
+              by: str | None = None, overwrite: bool = False, said: str = "graded") -> Filled:
     """`fill` from a file to a new one."""
     from autograder.files import write_atomically
     if to.exists():
@@ -242,6 +249,7 @@ def fill_file(lms: Lms, sheet: Path, unit: Unit, reports: Sequence[Report], to: 
         data = sheet.read_bytes()
     except OSError as error:
         raise UsageError(f"{sheet}: cannot be read: {error.strerror}") from None
-    filled = fill(lms, data, str(sheet), unit, reports, column=column, by=by, overwrite=overwrite)
+    filled = fill(lms, data, str(sheet), unit, reports, column=column, by=by, overwrite=overwrite,
+                  said=said)
     write_atomically(to, filled.text, staff_only=True)
     return filled

@@ -13,12 +13,12 @@ from typing import Any
 
 from autograder.course import Course
 from autograder.errors import AutograderError, SandboxError, SandboxLost, UsageError
+from autograder.grading.seeds import SEED_VARIABLE, run_seed
 from autograder.grading.subjects import GradedSubmission, ReferenceSubject, sealed_channels
 from autograder.report.model import Report
 from autograder.solution.material import Material, verify_points
 from autograder.submission.cells import Submission
 
-SEED_VARIABLE = "ETUDE_SEED"
 _DECISIVE = ("torch", "numpy", "hypothesis")
 MAX_TRIES = 3
 """How often a submission is graded before it counts as its own doing that its workers are killed from outside."""
@@ -202,15 +202,6 @@ def worker_limits(course: Course) -> Any:
                   cpu_seconds=int(own.exercise_seconds) + 5)
 
 
-def run_seed() -> int:
-    """The seed that examples are drawn from: secret in graded runs, by the environment variable ETUDE_SEED."""
-    text = os.environ.get(SEED_VARIABLE, "public")
-    if not text.strip():
-        raise UsageError(f"{SEED_VARIABLE} is set, but empty: a secret that is missing must not pass for one. Unset it "
-                         "to grade with the public seed.")
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
-
-
 def provenance_of(material: Material, label: Any, options: Options) -> dict[str, Any]:
     """What a grade depends on, so that the same submission can be graded the same way again."""
     return {
@@ -218,6 +209,7 @@ def provenance_of(material: Material, label: Any, options: Options) -> dict[str,
         "seed_is_public": SEED_VARIABLE not in os.environ,
         "sandbox_layers": list(label.layers),
         "unsandboxed": options.unsandboxed,
+        **({"seed_per_student": own} if (own := material.unit.seeds_per_student) else {}),
     }
 
 

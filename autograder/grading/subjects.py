@@ -11,6 +11,7 @@ from autograder.grading.assemble import exercise_result, total
 from autograder.grading.diagnosis import Probes
 from autograder.grading.evidence import MAX_FINDINGS, Suspect, called, few, parser, with_log, written
 from autograder.grading.rounding import Rounding
+from autograder.grading.seeds import student_seed
 from autograder.remote.channel import MAX_TEXT, Channel, LocalChannel, RawReply, RawRequest, Recorder, SealedChannel
 from autograder.remote.foresight import ForesightChannel
 from autograder.remote.script import Script
@@ -80,6 +81,9 @@ class ReferenceSubject:
         self.probes[exercise] = Probes(self._material, exercise, self._log)
         if self._material.unit.exercises[exercise].forbid:
             self.rehearsals[exercise] = few([request for request, _ in self._log])
+        if exercise in self._material.unit.seeds_per_student:
+            for outcome in outcomes:  # everybody is asked something else
+                self.scripts.pop(outcome.check.name, None)
 
 
 class SubmissionSubject:
@@ -210,6 +214,25 @@ class GradedSubmission(SubmissionSubject):
     def program(self, exercise: str) -> list[dict[str, str]]:
         program = super().program(exercise)
         return with_log(program) if exercise in self._rehearsals else program
+
+    def seed(self, exercise: str) -> int | None:
+        """The seed of this student's own examples, where the exercise has such."""
+        own = exercise in self._material.unit.seeds_per_student
+        return student_seed(self.submission.student) if own else None
+
+    def finished(self, exercise: str, outcomes: list[Outcome]) -> None:
+        super().finished(exercise, outcomes)
+        if self.seed(exercise) is not None:
+            self._confirm([outcome for outcome in outcomes if not outcome.passed])
+
+    def _confirm(self, failed: Sequence[Outcome]) -> None:
+        """Raise unless the reference passes where the student failed: it has not met a student's own examples yet."""
+        for outcome in failed:
+            try:
+                outcome.replay(RemoteStudent(LocalChannel(self._material.reference_program)))
+            except Exception as error:
+                raise AutograderError(f"{self._material.unit.checks_path}: the reference itself fails "
+                                      f"{outcome.check.name} for {outcome.case}: {failure_text(error)[0]}") from None
 
     def noted(self, result: ExerciseResult) -> None:
         if result.score and result.id in self._rehearsals:  # whoever has no points has got none by a forbidden call

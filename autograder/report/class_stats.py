@@ -106,10 +106,10 @@ class UnitStats:
         """How many submissions were graded without an enforced sandbox."""
         return sum(report.sandbox == "ADVISORY" for report in self.reports)
 
-    def extremes(self, extreme: str) -> int:
-        """How many checks are failed by everybody, or by nobody."""
-        return sum(check.extreme == extreme for exercise in self.exercises.values()
-                   for check in exercise.checks.values())
+    def extremes(self, extreme: str) -> list[tuple[ExerciseStats, CheckStats]]:
+        """The checks that are failed by everybody, or by nobody."""
+        return [(exercise, check) for exercise in self.exercises.values() for check in exercise.checks.values()
+                if check.extreme == extreme]
 
     @property
     def histogram(self) -> list[int]:
@@ -125,6 +125,15 @@ def by_unit(reports: list[Report]) -> list[UnitStats]:
     for report in reports:
         units.setdefault(report.unit, []).append(report)
     return [_unit_stats(unit, members) for unit, members in units.items()]
+
+
+def by_student(units: list[UnitStats]) -> list[tuple[str, list[Report | None]]]:
+    """Every student with a report for each unit, or none, in alphabetical order."""
+    rows: dict[str, list[Report | None]] = {}
+    for index, unit in enumerate(units):
+        for report in unit.reports:
+            rows.setdefault(report.student, [None] * len(units))[index] = report
+    return sorted(rows.items(), key=lambda row: row[0].casefold())
 
 
 def _unit_stats(unit: str, reports: list[Report]) -> UnitStats:

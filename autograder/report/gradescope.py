@@ -1,28 +1,52 @@
-"""Gradescope's results.json. Plain text everywhere: Gradescope would render HTML and Markdown that a student wrote."""
+"""Gradescope's results.json. Names are plain text; outputs are HTML made here, a student's text escaped in it.
+
+Gradescope shows all outputs on one page, so the style of the cards is there once, in the output at the top.
+"""
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from autograder.report import wording
 from autograder.report.audience import for_students
+from autograder.report.html import render_gradescope_output, render_gradescope_test
 from autograder.report.model import CheckResult, ExerciseResult, Report
 
 
 def render_gradescope(report: Report) -> str:
     """The JSON text. Hidden checks appear when grades are published, and even then without their inputs."""
+    return json.dumps(gradescope_result(report), indent=2) + "\n"
+
+
+def gradescope_result(report: Report, remarks: Sequence[str] = ()) -> dict[str, Any]:
+    """What results.json holds; `remarks` stand at its top, before those of the report."""
     shown = for_students(report)
-    result = {
+    seconds = report.provenance.get("timings", {}).get("seconds")
+    rows = leaderboard(shown)
+    return {
         "score": shown.score,
-        "output": "\n".join(_remarks(shown)),
-        "output_format": "text",
+        **({"execution_time": seconds} if seconds is not None else {}),
+        "output": render_gradescope_output([*remarks, *_remarks(shown)]),
+        "output_format": "html",
         "visibility": "visible",
         "stdout_visibility": "hidden",  # what the grader prints is for staff
         "extra_data": {"unit": shown.unit, "sandbox": shown.sandbox, "max_score": shown.max_score},
         "tests": [_test(exercise, check, f"{i}.{j}") for i, exercise in enumerate(shown.exercises, 1)
                   for j, check in enumerate(exercise.checks, 1)],
+        **({"leaderboard": rows} if rows else {}),
     }
-    return json.dumps(result, indent=2) + "\n"
+
+
+def leaderboard(report: Report) -> list[dict[str, Any]]:
+    """A row for each exercise with points for speed, all of them settled: who has the most comes first."""
+    rows = []
+    for exercise in report.exercises:
+        for_speed = [check for check in exercise.checks if getattr(check, "speed", False)]
+        if for_speed and not any(getattr(check, "pending", False) for check in for_speed):
+            rows.append({"name": f"{exercise.title}: points for speed",
+                         "value": sum(check.score for check in for_speed), "order": "desc"})
+    return rows
 
 
 def _remarks(report: Report) -> list[str]:
@@ -43,8 +67,8 @@ def _test(exercise: ExerciseResult, check: CheckResult, number: str) -> dict[str
         "name": f"{exercise.title}: {check.title or check.name}{' (pending)' if check.pending else ''}",
         "name_format": "text",
         "number": number,
-        "output": check.message if check.passed else "\n".join(wording.explanation(check)),
-        "output_format": "text",
+        "output": "" if check.passed and not check.message else render_gradescope_test(check),
+        "output_format": "html",
         "tags": [exercise.id],
         "visibility": "visible" if check.public else "after_published",
     }

@@ -24,7 +24,9 @@ from autograder.report.text_safety import clean
 GRADESCOPE_SUFFIX = ".gradescope.json"
 _PLAIN_NAME = re.compile(r"[\w@+-](?:[\w.@+ -]{0,60}[\w@+-])?")
 _MAX_NAME_BYTES = 150
-_CLASS_PAGE = "index.html"
+INDEX_PAGE = "index.html"
+"""The staff's overview of the class."""
+_UNIT_PAGE_BEGINNING, _PAGE_ENDING = "class-", ".html"
 
 
 def report_path(out_dir: Path, student: str, unit: str) -> Path:
@@ -32,14 +34,20 @@ def report_path(out_dir: Path, student: str, unit: str) -> Path:
     return out_dir / file_name(student) / f"{file_name(unit)}.json"
 
 
-def class_page_path(out_dir: Path) -> Path:
-    """Where the staff's overview of the class is kept."""
-    return out_dir / _CLASS_PAGE
+def unit_page_name(unit: str) -> str:
+    """The file, beside `INDEX_PAGE`, of the staff's page of one unit among several."""
+    return f"{_UNIT_PAGE_BEGINNING}{file_name(unit)}{_PAGE_ENDING}"
+
+
+def unit_pages(out_dir: Path) -> list[Path]:
+    """The pages of units that are there."""
+    return sorted(out_dir.glob(f"{_UNIT_PAGE_BEGINNING}*{_PAGE_ENDING}"))
 
 
 def file_name(name: str) -> str:
     """The name itself if it is a harmless file name, else one that is, and that no other name shares."""
-    if _PLAIN_NAME.fullmatch(name) and len(name.encode()) <= _MAX_NAME_BYTES and name.lower() != _CLASS_PAGE:
+    is_page = name.lower().endswith(_PAGE_ENDING)
+    if _PLAIN_NAME.fullmatch(name) and len(name.encode()) <= _MAX_NAME_BYTES and not is_page:
         return name
     readable = re.sub(r"[^A-Za-z0-9@+-]+", "_", clean(name, 80, 1))[:40].strip("_")
     return f"{readable or 'unnamed'}-{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:10]}"

@@ -1,6 +1,6 @@
 """The files of a graded submission: the report for the store, and the views that were asked for beside it.
 
-Whatever stands here but the JSON report and the class page may be handed to the student.
+Whatever stands here but the JSON report and the class pages may be handed to the student.
 """
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from autograder.errors import UsageError
 from autograder.files import write_atomically
 from autograder.report.github import render_summary
 from autograder.report.gradescope import render_gradescope
-from autograder.report.html import render_class_page, render_student_page
+from autograder.report.html import class_pages, render_student_page
 from autograder.report.junit import render_junit
 from autograder.report.model import Report
-from autograder.report.store import GRADESCOPE_SUFFIX, class_page_path, report_path
+from autograder.report.store import GRADESCOPE_SUFFIX, INDEX_PAGE, report_path, unit_pages
 from autograder.report.terminal import render_text
 
 TEXT_WIDTH = 100
@@ -62,8 +62,16 @@ def write_views(report: Report, out_dir: Path, formats: Iterable[str] = (), *, i
     return [*(places[name] for name in due), home]
 
 
-def write_class_page(reports: list[Report], problems: list[str], out_dir: Path) -> Path:
-    """Write the staff's overview of a class, `DIR/index.html`."""
-    path = class_page_path(Path(out_dir))
-    write_atomically(path, render_class_page(reports, problems), staff_only=True)
-    return path
+def write_class_pages(reports: list[Report], problems: list[str], out_dir: Path) -> Path:
+    """Write the staff's overview of a class, a page for each unit, and return `DIR/index.html`, which leads to all.
+
+    The page of a unit without reports is removed.
+    """
+    out_dir = Path(out_dir)
+    pages = class_pages(reports, problems)
+    for name, page in pages.items():
+        write_atomically(out_dir / name, page, staff_only=True)
+    for path in unit_pages(out_dir):
+        if path.name not in pages:
+            path.unlink()
+    return out_dir / INDEX_PAGE

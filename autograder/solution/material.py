@@ -70,6 +70,8 @@ class Material:
         found = hashlib.sha256(self.course.limits.model_dump_json().encode())
         for path in (self.unit.solution_path, self.unit.checks_path, self.unit.variants_path):
             found.update(path.read_bytes() + b"\0")
+        if self.unit.seeds_per_student:
+            found.update(repr(self.unit.seeds_per_student).encode())
         return found.hexdigest()
 
 

@@ -98,6 +98,7 @@ class _Session:
         self._subjects, self._reference, self._seed = subjects, reference, seed
         self._exercises, self._shrink, self._on_checks = exercises, shrink, on_checks
         self._student: Any = None
+        self._own_seed: int | None = None
         self._checks: dict[str, Check] = {}
         self._examples: dict[str, list[dict[str, Any]]] = {}
         self._outcome: Outcome | None = None
@@ -178,6 +179,8 @@ class _Session:
             for exercise, group in by_exercise.items():
                 if not wants(exercise):
                     continue
+                # A subject may have examples of its own: `seed(exercise)`, optional too, then says from which seed.
+                self._own_seed = subject.seed(exercise) if hasattr(subject, "seed") else None
                 self._student = subject.student(exercise)
                 outcomes = [self._run(item, following[item], subject) for item in group]
                 self._student = None
@@ -241,15 +244,20 @@ class _Session:
 
     def _cases(self, item: pytest.Function, fixtures: dict[str, Any]) -> list[dict[str, Any]]:
         """The check's examples: its corners, then what hypothesis draws from the seed. Drawn once a session."""
+        if self._own_seed is not None:
+            return self._drawn(item, fixtures)
         if item.nodeid not in self._examples:
-            drawn: list[dict[str, Any]] = []
-
-            def collect(*args: Any, **kwargs: Any) -> None:
-                drawn.append({name: value for name, value in kwargs.items() if name not in fixtures})
-
-            self._under_hypothesis(item, collect, fixtures)
-            self._examples[item.nodeid] = drawn
+            self._examples[item.nodeid] = self._drawn(item, fixtures)
         return self._examples[item.nodeid]
+
+    def _drawn(self, item: pytest.Function, fixtures: dict[str, Any]) -> list[dict[str, Any]]:
+        drawn: list[dict[str, Any]] = []
+
+        def collect(*args: Any, **kwargs: Any) -> None:
+            drawn.append({name: value for name, value in kwargs.items() if name not in fixtures})
+
+        self._under_hypothesis(item, collect, fixtures)
+        return drawn
 
     def _shrunk(self, item: pytest.Function, inner: Callable, fixtures: dict[str, Any], case: dict[str, Any],
                 failure: BaseException) -> tuple[dict, BaseException]:
@@ -303,7 +311,7 @@ class _Session:
         handle = item.obj.hypothesis
         original, handle.inner_test = handle.inner_test, body
         try:
-            hypothesis.seed(self._seed)(item.function)
+            hypothesis.seed(self._seed if self._own_seed is None else self._own_seed)(item.function)
             # hypothesis inspects and may print what it is given, so it gets placeholders; `body` knows the real ones.
             item.obj(**dict.fromkeys(fixtures))
         finally:

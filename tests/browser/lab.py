@@ -33,15 +33,23 @@ READY = """async () => {
 }"""
 
 
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def private_environment(private: Path) -> dict[str, str]:
+    """This environment, with Jupyter's folders under `private`."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("JUPYTER", "JPY", "PYTEST"))}
+    return environment | {f"JUPYTER_{kind}_DIR": str(private / kind.lower()) for kind in ("CONFIG", "DATA", "RUNTIME")}
+
+
 @contextmanager
 def lab_server(folder: Path, private: Path) -> Iterator[str]:
     """A JupyterLab over `folder`; its address, token included. Nothing of the user's own settings takes part."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    token = secrets.token_hex(8)
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("JUPYTER", "JPY", "PYTEST"))}
-    environment |= {f"JUPYTER_{kind}_DIR": str(private / kind.lower()) for kind in ("CONFIG", "DATA", "RUNTIME")}
+    port, token, environment = free_port(), secrets.token_hex(8), private_environment(private)
     settings = private / "settings"
     notes = settings / "@jupyterlab" / "apputils-extension"
     notes.mkdir(parents=True)
@@ -54,7 +62,7 @@ def lab_server(folder: Path, private: Path) -> Iterator[str]:
     log = (private / "server.log").open("w")
     server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:
-        _await_server(f"http://127.0.0.1:{port}/api/status?token={token}", server, private / "server.log")
+        await_server(f"http://127.0.0.1:{port}/api/status?token={token}", server, private / "server.log")
         yield f"http://127.0.0.1:{port}/lab/tree/{{path}}?reset&token={token}"
     finally:
         server.terminate()
@@ -62,7 +70,7 @@ def lab_server(folder: Path, private: Path) -> Iterator[str]:
         log.close()
 
 
-def _await_server(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
+def await_server(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
     end = time.monotonic() + PATIENCE_MS / 1000
     while time.monotonic() < end and server.poll() is None:
         try:
@@ -70,7 +78,7 @@ def _await_server(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
             return
         except OSError:
             time.sleep(0.1)
-    raise RuntimeError(f"JupyterLab did not start: {log.read_text()[-2000:]}")
+    raise RuntimeError(f"the server did not start: {log.read_text()[-2000:]}")
 
 
 class Notebook:

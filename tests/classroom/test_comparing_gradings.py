@@ -1,6 +1,7 @@
 """Grading again after a correction: whose score changed, by which checks, and what else could be the reason."""
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,8 @@ import pytest
 from tiny_course import handed_in, notebook_of, tiny_course
 
 from autograder import cli
-from autograder.classroom.compare import compare
+from autograder.classroom.compare import DECISIVE, compare
+from autograder.report.html import render_compare_page
 from autograder.report.model import CheckResult, Diagnosis, ExerciseResult, Report
 
 ADDED = "def scale(x, factor):\n    return x + factor"
@@ -49,6 +51,12 @@ def test_a_corrected_check_is_seen_by_those_whom_it_touches(tmp_path: Path, run:
         "  cem, tiny: 6 -> 3 of 6", "    scale: 4 / 4 -> 1 / 4",
         "      test_scale_values_and_gradients: passed, 3 / 3 -> failed, 0 / 3",
         "        was: no diagnosis", "        now: the result is detached", "", "unchanged: 2"]
+    assert run("compare", "old", "new", "--html", "changes.html")[1] == out
+    page = Path("changes.html").read_text(encoding="utf-8")
+    text = " ".join(re.sub("<style>.*?</style>|<[^>]*>", " ", page, flags=re.DOTALL).split())
+    assert "cem Tiny 6 → 3 / 6 (−3)" in text and "ann" not in text.split(), "only those whom it touches"
+    assert "Values and gradients are right. hidden passed, 3 / 3 failed, 0 / 3: the result is detached" in text
+    assert "Tiny: checks, mistakes or limits differ." in text and Path("changes.html").stat().st_mode & 0o007 == 0
     code, out, _ = run("compare", "new", "new")
     assert code == 0 and out == "tiny: nothing differs that grades depend on\n\nunchanged: 3\n"
     assert run("compare", "old", "class")[0] == 2
@@ -116,3 +124,13 @@ def test_a_students_text_does_not_act_on_the_terminal(tmp_path: Path, run: Calla
     write_views(report("ann", hostile), tmp_path / "new")
     code, out, _ = run("compare", tmp_path / "old", tmp_path / "new")
     assert code == 0 and "red" in out and "\x1b" not in out and "\x07" not in out
+
+
+def test_the_page_escapes_what_students_and_others_write() -> None:
+    evil = "<script>alert(1)</script>"
+    one = report(evil, check(diagnosis="b", passed=False))
+    other = report(evil, check(diagnosis=evil, passed=False), status="pending")
+    found = compare([one, report("gone")], [other, report(evil + "2")])
+    page = render_compare_page(found, evil, "new", DECISIVE)
+    assert "<script" not in page and page.count("&lt;script&gt;") >= 4
+    assert "The same score, said otherwise" in page and "Only before" in page and "Only after" in page

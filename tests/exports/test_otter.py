@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -20,6 +21,7 @@ from autograder.cli import app
 from autograder.course import Course
 from autograder.errors import UsageError
 from autograder.exports import otter, otter_plugin
+from autograder.exports.otter_run import run_otter
 from autograder.report.model import Report
 from autograder.sandbox import seccomp
 
@@ -272,3 +274,58 @@ def test_a_test_that_the_course_does_not_have_does_not_hold(tmp_path: Path, monk
         otter_plugin.holds("scale", "test_b")
     with pytest.raises(KeyError):
         otter_plugin.holds("scale", "test_c")
+
+
+# ---------------------------------------------------------------------------------------------- what is no notebook
+
+def zipped(folder: Path, data: bytes, name: str = "tiny.ipynb") -> Path:
+    path = folder / "submission.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(name, data)
+    return path
+
+
+UNREADABLE = {
+    "cut off": (lambda good: good[:400], "not a notebook: line .*was the upload cut off"),
+    "empty": (lambda good: b"", "the file is empty"),
+    "a list": (lambda good: b"[]", "not a notebook: expected a JSON object, got a list"),
+    "no cells": (lambda good: b"{}", 'not a notebook: expected "nbformat": 4, got nothing'),
+    "a picture": (lambda good: b"\x89PNG\r\n\x1a\n", "not a notebook"),
+    "another encoding": (lambda good: good[:-1] + b"\xe9}", "not UTF-8: byte 0xe9"),
+    "a damaged cell": (lambda good: b'{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [{"source": 5}]}',
+                       "cell 1: "),
+    "another version": (lambda good: b'{"nbformat": 9, "nbformat_minor": 0, "metadata": {}, "cells": []}', "got 9")}
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_what_is_no_notebook_gets_nothing_and_one_line(case: str, exported: Path, tmp_path: Path) -> None:
+    damage, told = UNREADABLE[case]
+    path = zipped(tmp_path, damage((exported / "student" / "tiny.ipynb").read_bytes()))
+    done = CliRunner().invoke(app, ["otter-run", str(path), "-a", str(exported / "autograder" / "autograder.zip"), "-o",
+                                    str(tmp_path / "out")])
+    assert done.exit_code == 0 and len(done.output.splitlines()) == 1 and "0 points" in done.output, done.output
+    result = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))
+    assert result["score"] == 0 and result["tests"] == [] and result["stdout_visibility"] == "hidden"
+    assert re.match(f"This submission could not be read: .*{told}", result["output"]) and "\n" not in result["output"]
+
+
+def test_otter_run_itself_leaves_no_result_of_what_is_no_notebook(exported: Path, tmp_path: Path) -> None:
+    """The negative control: otter reads the notebook before any plugin is asked."""
+    cut = (exported / "student" / "tiny.ipynb").read_bytes()[:400]
+    assert otter_run(exported / "autograder" / "autograder.zip", {"tiny.ipynb": cut}, tmp_path / "run") == {}
+
+
+def test_what_otter_can_read_is_otters(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr("otter.run.main", lambda submission, **more: calls.append(submission))
+    notebook = exported / "student" / "tiny.ipynb"
+    autograder = exported / "autograder" / "autograder.zip"
+    path = zipped(tmp_path, notebook.read_bytes())
+    assert run_otter(autograder, path, tmp_path) == "" and run_otter(autograder, notebook, tmp_path) == ""
+    assert calls == [str(path), str(notebook)]
+    path.write_bytes(path.read_bytes()[:100])
+    assert "not a readable zip" in run_otter(autograder, path, tmp_path) and len(calls) == 2
+    with pytest.raises(UsageError, match=r"expected the autograder\.zip that"):
+        run_otter(path, notebook, tmp_path)
+    with pytest.raises(UsageError, match="no such file"):
+        run_otter(autograder, tmp_path / "nothing.zip", tmp_path)

@@ -3,13 +3,14 @@ from __future__ import annotations
 
 import csv
 import io
+import shutil
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from autograder.cli import app
-from autograder.course import Course, Unit
+from autograder.course import Course, Unit, load_course
 from autograder.errors import UsageError
 from autograder.exports.sheets import CANVAS, MOODLE, Filled, Lms, fill
 from autograder.report.model import Report
@@ -238,3 +239,71 @@ def test_the_command_is_content_when_everything_has_its_place(course: Course, fo
     (folder / "results" / "zoe" / "tiny.json").write_text("{")
     code, out = run(course, folder, "--overwrite")
     assert code == 1 and "zoe/tiny.json: not a report" in out
+
+
+# ---------------------------------------------------------------------------------------------- marks, not scores
+
+POLICY = """
+policy:
+  deadlines: {tiny: "2026-12-01T12:00:00+01:00"}
+  late: {per_day: 0.25}
+"""
+
+
+def with_marks(course: Course, folder: Path, *more: str) -> tuple[int, str]:
+    """`autograder marks` and, of its table, `autograder export canvas`."""
+    (folder / "times.csv").write_text("student,unit,submitted\njdoe,tiny,2026-12-02T11:00:00+01:00\n"
+                                      "rroe,tiny,2026-12-01T11:00:00+01:00\n")
+    made = CliRunner().invoke(app, ["marks", str(folder / "results"), "--submitted", str(folder / "times.csv"), "--to",
+                                    str(folder / "marks.csv"), "--course", str(course.root / "course.yml")])
+    assert made.exit_code == 1 and "zoe, tiny: no mark" in made.output
+    argv = ["export", "canvas", str(folder / "sheet.csv"), "--marks", str(folder / "marks.csv"), "--to",
+            str(folder / "new.csv"), "--course", str(course.root / "course.yml"), *more]
+    done = CliRunner().invoke(app, argv)
+    return done.exit_code, str(done.exception) if isinstance(done.exception, UsageError) else done.output
+
+
+@pytest.fixture
+def late(course: Course, tmp_path: Path) -> Course:
+    """The course, with a deadline and a penalty."""
+    home = tmp_path / "late"
+    shutil.copytree(course.root, home)
+    (home / "course.yml").write_text((home / "course.yml").read_text() + POLICY)
+    return load_course(home / "course.yml")
+
+
+def test_marks_are_written_with_their_penalty(late: Course, folder: Path) -> None:
+    code, out = with_marks(late, folder)
+    assert code == 1 and out.splitlines() == [
+        f"{folder}/new.csv: 1 mark written to Tiny functions (4711)",
+        "no mark, left as it is: 1", "  zoe: no mark: no time of submission for " + str(folder / "results"),
+        "differing scores, kept (--overwrite replaces them): 1", "  rroe: the sheet has 2.50, marked 3",
+        "in the sheet, but without a mark: 2", "  line 6 (103, S-3, ppoe)", "  line 7 (104, f00d)"]
+    assert changed(CANVAS_SHEET, (folder / "new.csv").read_text()) == {(3, 5): "4.5"}, "6 points, a day late"
+
+
+def test_scores_as_graded_are_never_taken_for_marks_in_silence(late: Course, course: Course, folder: Path) -> None:
+    assert "without penalties: `autograder marks` makes marks" in run(late, folder)[1]
+    assert changed(CANVAS_SHEET, (folder / "new.csv").read_text()) == {(3, 5): "6"}
+    (folder / "new.csv").unlink()
+    assert "autograder marks" not in run(course, folder)[1], "a course without deadlines has nothing to lose"
+
+
+def test_it_is_either_scores_or_marks(late: Course, folder: Path) -> None:
+    code, out = with_marks(late, folder, "--results", str(folder / "results"))
+    assert code == 1 and out.startswith("give either --results") and not (folder / "new.csv").exists()
+
+
+@pytest.mark.parametrize(("table", "told"), [
+    ("student,unit,mark\njdoe,tiny,5\n", ":2: max is empty"),
+    ("student,unit,mark,max\njdoe,tiny,5,6\njdoe,tiny,4,6\n", ":3: jdoe, tiny: given twice"),
+    ("student,unit,mark,max\njdoe,tiny,nan,6\n", ":2: mark: expected a number of points, got 'nan'"),
+    ("student,unit,mark,max\njdoe,tiny,-1,6\n", ":2: mark: expected a number of points, got '-1'"),
+    ("student,grade\njdoe,5\n", ":1: expected the columns student, unit, and if need be mark")])
+def test_a_table_that_is_none_of_marks_is_refused_with_its_line(course: Course, folder: Path, table: str,
+                                                                told: str) -> None:
+    path = folder / "marks.csv"
+    path.write_text(table)
+    done = CliRunner().invoke(app, ["export", "canvas", str(folder / "sheet.csv"), "--marks", str(path), "--to",
+                                    str(folder / "new.csv"), "--course", str(course.root / "course.yml")])
+    assert isinstance(done.exception, UsageError) and str(done.exception).startswith(f"{path}{told}")

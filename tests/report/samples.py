@@ -200,9 +200,9 @@ def _unfinished() -> dict:
 
 
 if __name__ == "__main__":
-    from autograder.report.writer import FORMATS, write_class_page, write_views
+    from autograder.report.writer import FORMATS, write_class_pages, write_views
 
     out = Path(sys.argv[1])
     for report in build_class():
         write_views(report, out, FORMATS)
-    write_class_page(build_class(), ["iris/attention.ipynb: not valid JSON (line 1, column 1)"], out)
+    write_class_pages(build_class(), ["iris/attention.ipynb: not valid JSON (line 1, column 1)"], out)

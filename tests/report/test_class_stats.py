@@ -18,9 +18,9 @@ def text_of(page: str) -> str:
 
 def test_every_mistake_links_to_an_example_that_names_nobody():
     page = Page(render_class_page(build_class(), []))
-    links = [target for target in page.attributes("href") if target.startswith("#u1-m")]
+    links = [target for target in page.attributes("href") if target.startswith("#m")]
     (unit,) = by_unit(build_class())
-    assert links == [f"#u1-m{number}" for number in range(1, len(unit.mistakes) + 1)] and len(links) >= 5
+    assert links == [f"#m{number}" for number in range(1, len(unit.mistakes) + 1)] and len(links) >= 5
     assert {link[1:] for link in links} <= set(page.attributes("id"))
     text = " ".join(page.text.split())
     examples = text[text.index("An example of each, without names"):text.index("Checks Everybody fails")

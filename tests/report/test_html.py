@@ -5,14 +5,16 @@ from pathlib import Path
 import pytest
 
 from autograder.report import html
-from autograder.report.html import heat, inline, render_class_page, render_student_page
+from autograder.report.html import class_pages, heat, inline, render_class_page, render_student_page
 
 from .reading import Page
 from .samples import build, build_class
 
 CLASS = build_class()
+TWO_UNITS = [*CLASS, *(report.model_copy(update={"unit": "recurrent"}) for report in CLASS[:3])]
 PAGES = {report.student: render_student_page(report) for report in CLASS} | {
-    "class": render_class_page(CLASS, ["iris: not a notebook"]), "empty class": render_class_page([], [])}
+    "class": render_class_page(CLASS, ["iris: not a notebook"]), "empty class": render_class_page([], []),
+    **class_pages(TWO_UNITS, ["iris: not a notebook"])}
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -32,7 +34,9 @@ def test_a_page_needs_and_allows_nothing_from_elsewhere(name):
     assert policy["http-equiv"] == "Content-Security-Policy"
     assert policy["content"].startswith("default-src 'none'; style-src 'unsafe-inline'; img-src data:")
     assert not {"script", "link", "img", "iframe", "form"} & {tag for tag, _ in page.tags}
-    assert all(target.startswith("#") and target[1:] in page.attributes("id") for target in page.attributes("href"))
+    inside = [target[1:] for target in page.attributes("href") if target.startswith("#")]
+    assert set(inside) <= set(page.attributes("id"))
+    assert {target for target in page.attributes("href") if not target.startswith("#")} <= set(PAGES) - {name}
     assert "url(" not in PAGES[name] and "@import" not in PAGES[name]
 
 
@@ -68,6 +72,18 @@ def test_the_class_page_ranks_mistakes_and_names_problems():
     assert ranking.index("2the scores are not divided by sqrt(d)") < ranking.index("1a fully masked row")
     assert "chidi, fatima" in ranking
     assert "1 of 8 submissions graded without an enforced sandbox" in text
+
+
+def test_the_index_leads_to_a_page_for_each_unit_and_back():
+    index, unit = Page(PAGES["index.html"]), Page(PAGES["class-recurrent.html"])
+    assert [target for target in index.attributes("href") if not target.startswith("#")] == [
+        "class-attention.html", "class-recurrent.html"]
+    assert "index.html" in unit.attributes("href") and "Submissions3" in " ".join(unit.text.split())
+    text = " ".join(index.text.split())
+    assert "not a notebook" in text and "not a notebook" not in unit.text
+    row = text[text.index("dorothea"):text.index("emeka")]
+    assert row == "dorothea 71 none ", "what a student did not hand in is not a 0"
+    assert "index.html" not in Page(PAGES["class"]).attributes("href"), "a class of one unit has one page"
 
 
 @pytest.mark.parametrize(("text", "expected"), [

@@ -6,7 +6,7 @@ import pytest
 from autograder.errors import UsageError
 from autograder.files import write_atomically
 from autograder.report.store import file_name, read_reports, report_path
-from autograder.report.writer import FORMATS, write_class_page, write_views
+from autograder.report.writer import FORMATS, write_class_pages, write_views
 
 from .samples import build, build_class
 
@@ -41,7 +41,8 @@ def test_a_harmless_name_stays(name):
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../../etc/passwd", "/abs", "a/b", "a\\b", ".hidden", "nul\0",
-                                  "x" * 500, "index.html", "a\nb", "\ud800", "\u202ea", "trailing ", "数" * 60])
+                                  "x" * 500, "index.html", "class-attention.html", "a\nb", "\ud800", "\u202ea",
+                                  "trailing ", "数" * 60])
 def test_any_other_name_becomes_harmless_and_stays_distinct(name, tmp_path):
     safe = file_name(name)
     assert safe != name and file_name(safe) == safe and file_name(name + "!") != safe
@@ -53,7 +54,16 @@ def test_staff_files_are_closed_to_others(tmp_path):
     before = os.umask(0o022)
     try:
         html, report = write_views(build("ada", {}), tmp_path, ["html"])
-        page = write_class_page([], [], tmp_path)
+        page = write_class_pages([], [], tmp_path)
     finally:
         os.umask(before)
     assert [path.stat().st_mode & 0o777 for path in (html, report, page)] == [0o644, 0o640, 0o640]
+
+
+def test_a_unit_that_is_gone_has_no_page_any_more(tmp_path):
+    reports = [build("ada", {}), build("ada", {}).model_copy(update={"unit": "recurrent"})]
+    write_class_pages(reports, [], tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["class-attention.html", "class-recurrent.html",
+                                                                "index.html"]
+    write_class_pages(reports[:1], [], tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["index.html"]

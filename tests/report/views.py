@@ -8,7 +8,7 @@ from rich.console import Console
 
 from autograder.report.github import annotations, render_summary
 from autograder.report.gradescope import render_gradescope
-from autograder.report.html import render_class_page, render_student_page
+from autograder.report.html import class_pages, render_class_page, render_student_page
 from autograder.report.junit import render_junit
 from autograder.report.model import Report
 from autograder.report.terminal import render_text
@@ -44,4 +44,6 @@ STAFF_VIEWS: dict[str, Callable[[Report], str]] = {
     "terminal for staff": lambda report: terminal(report, staff=True),
     "class page": lambda report: render_class_page([report], [report.student]),
 }
-ALL_VIEWS = STUDENT_VIEWS | STAFF_VIEWS
+ALL_VIEWS = STUDENT_VIEWS | STAFF_VIEWS | {
+    "class index": lambda report: class_pages(
+        [report, report.model_copy(update={"unit": "recurrent"})], [report.student])["index.html"]}
