@@ -1,0 +1,144 @@
+"""What a command costs: CPU seconds of it and of everything that it started, also of what outlives it. Linux only.
+
+This process becomes the one that orphans fall to (PR_SET_CHILD_SUBREAPER), so a kernel that outlives the program that
+started it is still a descendant of ours. A command has ended when nothing below this process is left; then
+RUSAGE_CHILDREN holds the user and system time of all of it. While it runs, the times of the living come from /proc.
+"""
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from autograder.sandbox import libc
+
+PR_SET_CHILD_SUBREAPER = 36
+POLL_SECONDS = 0.01
+GRACE_SECONDS = 5.0
+"""What outlives its command may go on for so long; then it is killed."""
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Mark:
+    """CPU and wall seconds since the start of a command."""
+
+    cpu: float
+    wall: float
+
+    def since(self, other: Mark) -> Mark:
+        return Mark(self.cpu - other.cpu, self.wall - other.wall)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A command that has ended. `marks`: one for each step that `steps` saw it take."""
+
+    whole: Mark
+    code: int
+    stopped: bool
+    marks: list[Mark] = field(default_factory=list)
+
+
+def run(arguments: Sequence[str], *, cwd: Path, env: Mapping[str, str] | None = None, log: Path | None = None,
+        seconds: float | None = None, steps: Callable[[], int] = lambda: 0,
+        sample: Callable[[int], None] | None = None) -> Run:
+    """Run a command to its end, or for `seconds` at most.
+
+    `steps` says how many steps it has taken so far, and is asked all the time: keep it cheap. `sample` gets the
+    command's process id as often. Standard error goes to `log`.
+    """
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
+    before, started = _reaped(), time.perf_counter()
+    marks: list[Mark] = []
+    stopped = False
+
+    def now() -> Mark:
+        return Mark(_reaped() + sum(_times(pid) for pid in descendants()) - before, time.perf_counter() - started)
+    with open(log or os.devnull, "wb") as errors:
+        process = subprocess.Popen(arguments, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)
+        while process.poll() is None:
+            if sample:
+                sample(process.pid)
+            for _ in range(steps() - len(marks)):
+                marks.append(now())
+            if seconds is not None and time.perf_counter() - started > seconds:
+                stopped = True
+                _kill_all()
+            time.sleep(POLL_SECONDS)
+    wall = time.perf_counter() - started
+    for _ in range(steps() - len(marks)):
+        marks.append(now())
+    _wait_for_orphans()
+    return Run(Mark(_reaped() - before, wall), process.returncode, stopped, marks)
+
+
+def descendants(of: int | None = None) -> list[int]:
+    """The living processes below one, by default below this one."""
+    parents = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with suppress(OSError):
+                parents[int(name)] = int(_stat(int(name))[1])
+    found, waiting = [], [of or os.getpid()]
+    while waiting:
+        parent = waiting.pop()
+        children = [pid for pid, its in parents.items() if its == parent]
+        found += children
+        waiting += children
+    return found
+
+
+def process_cpu(pid: int) -> float:
+    """CPU seconds of a process and of the children that it has waited for."""
+    return _times(pid)
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/<pid>/stat from the state on: state, parent, ..."""
+    with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+        return file.read().rpartition(")")[2].split()
+
+
+def _times(pid: int) -> float:
+    try:
+        return sum(int(ticks) for ticks in _stat(pid)[11:15]) / _TICKS
+    except OSError:
+        return 0.0  # it has just been waited for
+
+
+def _reaped() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _kill_all() -> None:
+    for pid in descendants():
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _wait_for_orphans() -> None:
+    deadline = time.monotonic() + GRACE_SECONDS
+    while left := descendants():
+        for pid in left:
+            with suppress(ChildProcessError):  # a child of a child: its own parent waits for it
+                os.waitpid(pid, os.WNOHANG)
+        if time.monotonic() > deadline:
+            _kill_all()
+        time.sleep(POLL_SECONDS)
+
+
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """Median, and smallest and largest in brackets."""
+    if not values:
+        return ""
+    middle = f"{statistics.median(values):.{digits}f}"
+    return middle if len(values) == 1 else f"{middle} ({min(values):.{digits}f} to {max(values):.{digits}f})"
