@@ -84,7 +84,7 @@ def _of_kind(material: Material, kind: str) -> Iterator[tuple[dict[str, str], fr
             yield changed({chosen: right[chosen] + f"\n\ndef {function}(*args, **kwargs):\n    while True:\n"
                                                    "        pass\n"})
         elif kind == "loops in its cell":
-            yield changed({chosen: right[chosen] + "\n\nwhile True:\n    pass\n"})
+            yield changed({chosen: "while True:\n    pass\n\n" + right[chosen]})
         elif kind == "ends the process":
             yield changed({chosen: right[chosen] + f"\n\ndef {function}(*args, **kwargs):\n    import os\n"
                                                    "    os._exit(0)\n"})
