@@ -1,7 +1,7 @@
 """What a command costs: CPU seconds of it and of everything that it started, also of what outlives it. Linux only.
 
 This process becomes the one that orphans fall to (PR_SET_CHILD_SUBREAPER), so a kernel that outlives the program that
-started it is still a descendant of ours. A command has ended when nothing below this process is left; then
+started it is still a descendant of ours. A command has ended when nothing that it started is left; then
 RUSAGE_CHILDREN holds the user and system time of all of it. While it runs, the times of the living come from /proc.
 """
 from __future__ import annotations
@@ -12,7 +12,7 @@ import signal
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,12 +56,14 @@ def run(arguments: Sequence[str], *, cwd: Path, env: Mapping[str, str] | None = 
     command's process id as often. Standard error goes to `log`.
     """
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
+    others = frozenset(descendants())  # of whoever calls this: neither counted nor waited for
     before, started = _reaped(), time.perf_counter()
     marks: list[Mark] = []
     stopped = False
 
     def now() -> Mark:
-        return Mark(_reaped() + sum(_times(pid) for pid in descendants()) - before, time.perf_counter() - started)
+        living = sum(process_cpu(pid) for pid in descendants(without=others))
+        return Mark(_reaped() + living - before, time.perf_counter() - started)
     with open(log or os.devnull, "wb") as errors:
         process = subprocess.Popen(arguments, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)
         while process.poll() is None:
@@ -71,17 +73,17 @@ def run(arguments: Sequence[str], *, cwd: Path, env: Mapping[str, str] | None = 
                 marks.append(now())
             if seconds is not None and time.perf_counter() - started > seconds:
                 stopped = True
-                _kill_all()
+                _kill(descendants(without=others))
             time.sleep(POLL_SECONDS)
     wall = time.perf_counter() - started
     for _ in range(steps() - len(marks)):
         marks.append(now())
-    _wait_for_orphans()
+    _wait_for_orphans(others)
     return Run(Mark(_reaped() - before, wall), process.returncode, stopped, marks)
 
 
-def descendants(of: int | None = None) -> list[int]:
-    """The living processes below one, by default below this one."""
+def descendants(of: int | None = None, without: Collection[int] = ()) -> list[int]:
+    """The living processes below one, by default below this one; not those `without`, nor what is below them."""
     parents = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
@@ -90,15 +92,18 @@ def descendants(of: int | None = None) -> list[int]:
     found, waiting = [], [of or os.getpid()]
     while waiting:
         parent = waiting.pop()
-        children = [pid for pid, its in parents.items() if its == parent]
+        children = [pid for pid, its in parents.items() if its == parent and pid not in without]
         found += children
         waiting += children
     return found
 
 
 def process_cpu(pid: int) -> float:
-    """CPU seconds of a process and of the children that it has waited for."""
-    return _times(pid)
+    """CPU seconds of a process and of the children that it has waited for; 0 if it is gone."""
+    try:
+        return sum(int(ticks) for ticks in _stat(pid)[11:15]) / _TICKS
+    except OSError:
+        return 0.0
 
 
 def _stat(pid: int) -> list[str]:
@@ -107,32 +112,25 @@ def _stat(pid: int) -> list[str]:
         return file.read().rpartition(")")[2].split()
 
 
-def _times(pid: int) -> float:
-    try:
-        return sum(int(ticks) for ticks in _stat(pid)[11:15]) / _TICKS
-    except OSError:
-        return 0.0  # it has just been waited for
-
-
 def _reaped() -> float:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
-def _kill_all() -> None:
-    for pid in descendants():
+def _kill(pids: Collection[int]) -> None:
+    for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
 
-def _wait_for_orphans() -> None:
+def _wait_for_orphans(others: Collection[int]) -> None:
     deadline = time.monotonic() + GRACE_SECONDS
-    while left := descendants():
+    while left := descendants(without=others):
         for pid in left:
             with suppress(ChildProcessError):  # a child of a child: its own parent waits for it
                 os.waitpid(pid, os.WNOHANG)
         if time.monotonic() > deadline:
-            _kill_all()
+            _kill(left)
         time.sleep(POLL_SECONDS)
 
 
