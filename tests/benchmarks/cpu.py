@@ -6,6 +6,7 @@ RUSAGE_CHILDREN holds the user and system time of all of it. While it runs, the 
 """
 from __future__ import annotations
 
+import math
 import os
 import resource
 import signal
@@ -21,6 +22,8 @@ from autograder.sandbox import libc
 
 PR_SET_CHILD_SUBREAPER = 36
 POLL_SECONDS = 0.01
+LOOK_SECONDS = 0.2
+"""How often it is looked whether a command has used up its time."""
 GRACE_SECONDS = 5.0
 """What outlives its command may go on for so long; then it is killed."""
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -48,9 +51,9 @@ class Run:
 
 
 def run(arguments: Sequence[str], *, cwd: Path, env: Mapping[str, str] | None = None, log: Path | None = None,
-        seconds: float | None = None, steps: Callable[[], int] = lambda: 0,
+        seconds: float = math.inf, cpu_seconds: float = math.inf, steps: Callable[[], int] = lambda: 0,
         sample: Callable[[int], None] | None = None) -> Run:
-    """Run a command to its end, or for `seconds` at most.
+    """Run a command to its end, or for `seconds` of wall or CPU time at most.
 
     `steps` says how many steps it has taken so far, and is asked all the time: keep it cheap. `sample` gets the
     command's process id as often. Standard error goes to `log`.
@@ -59,7 +62,7 @@ def run(arguments: Sequence[str], *, cwd: Path, env: Mapping[str, str] | None = 
     others = frozenset(descendants())  # of whoever calls this: neither counted nor waited for
     before, started = _reaped(), time.perf_counter()
     marks: list[Mark] = []
-    stopped = False
+    stopped, look = False, started
 
     def now() -> Mark:
         living = sum(process_cpu(pid) for pid in descendants(without=others))
@@ -71,8 +74,10 @@ def run(arguments: Sequence[str], *, cwd: Path, env: Mapping[str, str] | None = 
                 sample(process.pid)
             for _ in range(steps() - len(marks)):
                 marks.append(now())
-            if seconds is not None and time.perf_counter() - started > seconds:
-                stopped = True
+            if time.perf_counter() > look:
+                look += LOOK_SECONDS
+                stopped = now().wall > seconds or now().cpu > cpu_seconds
+            if stopped:
                 _kill(descendants(without=others))
             time.sleep(POLL_SECONDS)
     wall = time.perf_counter() - started

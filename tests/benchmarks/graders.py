@@ -25,7 +25,7 @@ CELL_SECONDS = 15
 """nbgrader's time limit for a cell. It is for what runs outside of the checks, whose calls an alarm cuts off; and the
 cell that imports PyTorch must not fall to it on a busy machine."""
 OTTER_SECONDS = 60
-"""otter has no time limit: whoever uses it stops the command from outside."""
+"""otter has no time limit: whoever uses it stops the command from outside, here after so much CPU time."""
 Scores = dict[str, float]
 
 
@@ -249,7 +249,7 @@ class Otter:
             out.mkdir()
             done = self._bench.run("otter", "run", "--no-logo", "-a", str(self._folder / "autograder.zip"), "-o",
                                    str(out), str(self._folder / "class" / one.student / f"{UNIT}.ipynb"),
-                                   cwd=out, log=self._folder / "log", seconds=OTTER_SECONDS)
+                                   cwd=out, log=self._folder / "log", cpu_seconds=OTTER_SECONDS)
             now = Mark(now.cpu + done.whole.cpu, now.wall + done.whole.wall)
             graded.each[one.student] = done.whole
             graded.scores[one.student] = None
