@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import sys
 import tempfile
@@ -11,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from autograder.course import load_course
-from tests.benchmarks.cpu import spread
+from tests.benchmarks.cpu import Mark, spread
 from tests.benchmarks.graders import GRADERS, ROOT, Bench, Graded
 from tests.benchmarks.handed_in import KINDS, UNIT, HandedIn, handed_in
 
@@ -35,33 +36,39 @@ def measure(names: Sequence[str], submissions: Sequence[HandedIn], repeat: int, 
 def tables(passes: Passes, submissions: Sequence[HandedIn], points: dict[str, float]) -> list[str]:
     """Two Markdown tables: all submissions together, and each kind by itself."""
     names, size = list(passes), len(submissions)
-    rows = [_row(f"{size} submissions, {len(passes[names[0]])} passes", [GRADERS[name].name for name in names],
+    number = len(passes[names[0]])
+    rows = [_row(f"{size} submissions, {number} pass{'es' * (number > 1)}", [GRADERS[name].name for name in names],
                  [f"{GRADERS[name].name} / ours" for name in names if name != "ours" and "ours" in names])]
     rows.append("|---|" + "--:|" * (rows[0].count("|") - 2))
 
-    def figures(what: str, of: Callable[[Graded], float], digits: int = 2) -> None:
+    none = [""] * len(_ratios({name: [1.0] for name in names}))
+
+    def figures(what: str, of: Callable[[Graded], float], digits: int = 2, compared: bool = True) -> None:
         found = {name: [of(one) for one in passes[name]] for name in names}
-        rows.append(_row(what, [spread(found[name], digits) for name in names], _ratios(found)))
+        rows.append(_row(what, [spread(found[name], digits) for name in names], _ratios(found) if compared else none))
     rightly = {name: [_rightly(one, submissions, points) for one in passes[name]] for name in names}
     figures("CPU s, all of them with the start-up", lambda one: one.whole.cpu, 1)
     figures("wall s, the same", lambda one: one.whole.wall, 1)
-    figures("CPU s of the start-up, once in a run", lambda one: one.start.cpu, 1)
+    figures("CPU s of the start-up, once in a run", lambda one: one.start.cpu, 1, compared=False)
     figures("CPU s a submission, the start-up shared", lambda one: one.whole.cpu / size)
-    rows.append(_row("rightly graded", [_counts([len(one) for one in rightly[name]], size) for name in names],
-                     [""] * len(_ratios({name: [1.0] for name in names}))))
+    rows.append(_row("rightly graded", [_counts([len(one) for one in rightly[name]], size) for name in names], none))
     figures("CPU s for each that was rightly graded",
             lambda one: one.whole.cpu / max(len(_rightly(one, submissions, points)), 1))
     for kind in [kind for kind in KINDS if any(one.kind == kind for one in submissions)]:
         own = [one.student for one in submissions if one.kind == kind]
-        figures(f"CPU s of one more, {kind}", lambda one, own=own: statistics.mean(
-            one.each[student].cpu for student in own if student in one.each))
-        figures(f"wall s of one more, {kind}", lambda one, own=own: statistics.mean(
-            one.each[student].wall for student in own if student in one.each))
+        figures(f"CPU s of one more, {kind}", lambda one, own=own: _mean(one, own).cpu)
+        figures(f"wall s of one more, {kind}", lambda one, own=own: _mean(one, own).wall)
     rows += ["", _row("rightly graded, by kind", [GRADERS[name].name for name in names]), "|---|" + "--:|" * len(names)]
     for kind in [kind for kind in KINDS if any(one.kind == kind for one in submissions)]:
         own = {one.student for one in submissions if one.kind == kind}
         rows.append(_row(kind, [_verdict(passes[name], rightly[name], own) for name in names]))
     return rows
+
+
+def _mean(graded: Graded, students: Sequence[str]) -> Mark:
+    """What these cost on average; nothing is known of those that the grader did not get to."""
+    found = [graded.each[student] for student in students if student in graded.each] or [Mark(math.nan, math.nan)]
+    return Mark(statistics.fmean(one.cpu for one in found), statistics.fmean(one.wall for one in found))
 
 
 def _row(*parts: str | Sequence[str]) -> str:
