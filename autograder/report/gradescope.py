@@ -4,6 +4,7 @@ Gradescope shows all outputs on one page, so the style of the cards is there onc
 """
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -42,8 +43,8 @@ def leaderboard(report: Report) -> list[dict[str, Any]]:
     """A row for each exercise with points for speed, all of them settled: who has the most comes first."""
     rows = []
     for exercise in report.exercises:
-        for_speed = [check for check in exercise.checks if getattr(check, "speed", False)]
-        if for_speed and not any(getattr(check, "pending", False) for check in for_speed):
+        for_speed = [check for check in exercise.checks if check.speed]
+        if for_speed and not any(check.pending for check in for_speed):
             rows.append({"name": f"{exercise.title}: points for speed",
                          "value": sum(check.score for check in for_speed), "order": "desc"})
     return rows
@@ -67,7 +68,7 @@ def _test(exercise: ExerciseResult, check: CheckResult, number: str) -> dict[str
         "name": f"{exercise.title}: {check.title or check.name}{' (pending)' if check.pending else ''}",
         "name_format": "text",
         "number": number,
-        "output": "" if check.passed and not check.message else render_gradescope_test(check),
+        "output": render_gradescope_test(check) if check.failed else html.escape(check.message),
         "output_format": "html",
         "tags": [exercise.id],
         "visibility": "visible" if check.public else "after_published",

@@ -1,4 +1,7 @@
-"""Measure what docs/benchmarks.md records: `python -m tests.benchmarks`. Prints Markdown tables, asserts nothing."""
+"""A short version of every benchmark, in some minutes: `python -m tests.benchmarks`. Prints Markdown, asserts nothing.
+
+`python -m tests.benchmarks.NAME` is the full one, for NAME in grading, peers, limit, scaling, students.
+"""
 from __future__ import annotations
 
 import os
@@ -8,7 +11,7 @@ import subprocess
 import sys
 import time
 
-from tests.benchmarks import grading
+from tests.benchmarks import grading, limit, peers, scaling, students
 
 
 def progress(what: str) -> None:
@@ -25,13 +28,28 @@ def help_seconds(runs: int = 7) -> float:
     return statistics.median(found)
 
 
-def main() -> None:
+def machine() -> str:
+    """Where this was measured, in a line."""
     import torch
-    print(f"{platform.machine()}, {os.cpu_count()} CPUs, {platform.system()} {platform.release().split('-')[0]}, "
-          f"Python {platform.python_version()}, torch {torch.__version__}\n")
-    for row in grading.table(progress):
+    load = "/".join(f"{one:.1f}" for one in os.getloadavg())
+    return (f"{platform.machine()}, {os.cpu_count()} CPUs, load {load}, {platform.system()} "
+            f"{platform.release().split('-')[0]}, Python {platform.python_version()}, torch {torch.__version__}")
+
+
+def main() -> None:
+    print(f"{machine()}\n\n## Grading\n")
+    for row in grading.table(progress, size=10, runs=1, rounds=3):
         print(row)
     print(f"| `autograder --help`, wall s | {help_seconds():.2f} | ≤ 0.3 |")
+    if sys.platform.startswith("linux"):
+        print("\n## Peers\n", flush=True)
+        peers.main(["--submissions", "4", "--repeat", "1", "--kinds", "right", "wrong", "ends the process"])
+        print("\n## The limit\n", flush=True)
+        limit.main(["--rounds", "3"])
+        print("\n## As a class grows\n", flush=True)
+        scaling.main(["--sizes", "5", "20", "--jobs-size", "20", "--repeat", "1"])
+    print("\n## Students' side\n", flush=True)
+    students.main(runs=1)
 
 
 if __name__ == "__main__":

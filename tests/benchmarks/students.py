@@ -111,9 +111,9 @@ def _row(what: str, seconds: list[tuple[float, float]], target: Any) -> str:
     return f"| {what} | {statistics.median(walls):.2f} | {min(walls):.2f} | {statistics.median(cpus):.2f} | {target} |"
 
 
-def main() -> None:
+def main(runs: int = 5) -> None:
     print("| seconds | wall, median | wall, best | CPU, median | target (wall) |\n|---|--:|--:|--:|---|")
-    for row in table(lambda what: print(f"measuring: {what}", file=sys.stderr)):
+    for row in table(lambda what: print(f"measuring: {what}", file=sys.stderr), runs):
         print(row, flush=True)
 
 
