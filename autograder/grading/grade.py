@@ -13,6 +13,7 @@ from typing import Any
 
 from autograder.course import Course
 from autograder.errors import AutograderError, SandboxError, SandboxLost, UsageError
+from autograder.grading.exercise_keys import ExerciseKeys, grader_digest
 from autograder.grading.subjects import GradedSubmission, ReferenceSubject, sealed_channels
 from autograder.report.model import Report
 from autograder.solution.material import Material, verify_points
@@ -119,17 +120,22 @@ def _grade_unit(material: Material, line: Line, zygote: Any, done: Callable[[Rep
     watched = _Watched(zygote)
     channels = sealed_channels(watched, limits, material.course.limits.exercise_seconds)
     provenance = provenance_of(material, zygote.label, options)
+    keys = ExerciseKeys(material)
     reference = ReferenceSubject(material)
 
     def subjects() -> Iterator[Any]:
-        yield reference
-        gc.freeze()  # modules, examples and expected values stay: no collection need look at them again
-        gc.enable()
+        prepared: frozenset[str] = frozenset()
         while line.first and line.first.unit == material.unit.id:
+            missing = (line.first.only or frozenset(material.unit.exercises)) - prepared
+            if missing:
+                reference.wanted, prepared = missing, prepared | missing
+                yield reference
+                gc.freeze()  # modules, examples and expected values stay: no collection need look at them again
+                gc.enable()
             line.in_hand, watched.workers = True, []
             subject = GradedSubmission(material, line.first, channels, reference)
             yield subject
-            report = subject.report(zygote.label.name, provenance)
+            report = subject.report(zygote.label.name, {**provenance, "exercises": keys.of(line.first)})
             line.in_hand = False  # what fails from here on, as on a full disk, is not about this submission
             if any(worker.killed_from_outside for worker in watched.workers) and line.again():
                 continue
@@ -210,6 +216,7 @@ def depends_on(material: Material) -> dict[str, Any]:
     from importlib.metadata import version
     return {
         "checks": material.digest,
+        "grader": grader_digest(),
         "seed_sha256": hashlib.sha256(str(run_seed()).encode()).hexdigest(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _DECISIVE}},
     }

@@ -39,6 +39,11 @@ class ReferenceSubject:
         """What each check asked of the reference and what it answered, by the check's name."""
         self.rehearsals: dict[str, list[RawRequest]] = {}
         """A few requests of each exercise that forbids calls, to be made again while calls are noted."""
+        self.wanted: frozenset[str] | None = None
+        """The exercises that it goes through next; None for all."""
+
+    def wants(self, exercise: str) -> bool:
+        return self.wanted is None or exercise in self.wanted
 
     def student(self, exercise: str) -> None:
         self._recorder = Recorder(LocalChannel(self._material.reference_program))
@@ -144,6 +149,9 @@ class GradedSubmission(SubmissionSubject):
         self.submission = submission
         self._rehearsals = reference.rehearsals if reference else {}
         self._started, self._cpu_started = time.perf_counter(), time.process_time()
+
+    def wants(self, exercise: str) -> bool:
+        return self.submission.only is None or exercise in self.submission.only
 
     def program(self, exercise: str) -> list[dict[str, str]]:
         program = super().program(exercise)
