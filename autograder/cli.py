@@ -43,6 +43,8 @@ def grade(
     fail_under: Annotated[float | None, typer.Option(help="Exit with 1 if one gets less than so many percent.")] = None,
     unsandboxed: Annotated[bool, typer.Option(help="Grade though the sandbox does not hold.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Grade again what --out has, changed or not.")] = False,
+    progress: Annotated[bool | None, typer.Option(
+        "--progress/--quiet", help="Say how far it is; without either, on a terminal.")] = None,
     course: CourseOption = None,
 ) -> None:
     """Grade submissions in the sandbox. Exit 0: graded; 1: --fail-under missed; 2: bad input; 3: the grader failed."""
@@ -55,7 +57,8 @@ def grade(
     if fail_under is not None and not 0 <= fail_under <= 100:
         raise UsageError(f"--fail-under {fail_under:g}: expected a percentage, from 0 to 100")
     raise typer.Exit(run_grade(load(course), submissions, unit=unit, student=student, out=out, formats=formats,
-                               jobs=jobs, fail_under=fail_under, unsandboxed=unsandboxed, fresh=fresh))
+                               jobs=jobs, fail_under=fail_under, unsandboxed=unsandboxed, fresh=fresh,
+                               progress=progress))
 
 
 @app.command()

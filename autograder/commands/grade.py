@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+from autograder.commands.progress import Progress
 from autograder.course import Course
 from autograder.errors import AutograderError, Interrupted, UsageError
 from autograder.grading.exercise_keys import ExerciseKeys
@@ -26,7 +27,8 @@ _SEARCHED = 4 << 20
 
 
 def run_grade(course: Course, paths: Sequence[Path], *, unit: str | None, student: str | None, out: Path | None,
-              formats: Sequence[str], jobs: int, fail_under: float | None, unsandboxed: bool, fresh: bool) -> int:
+              formats: Sequence[str], jobs: int, fail_under: float | None, unsandboxed: bool, fresh: bool,
+              progress: bool | None = None) -> int:
     """The exit code: 0 graded, 1 `fail_under` missed, 2 something could not be read, 3 the grader failed on something.
 
     Whatever the code, everything else is graded.
@@ -44,7 +46,7 @@ def run_grade(course: Course, paths: Sequence[Path], *, unit: str | None, studen
                 _complain(f"{submission.path}: {note}")
         known = out is not None and not fresh
         plan = _plan(course, submissions, out, unsandboxed) if known else Plan(rest=list(submissions))
-        run = _Run(course, submissions, plan, out, formats)
+        run = _Run(course, submissions, plan, out, formats, Progress(len(submissions), progress))
         failures = run.grade(Options(unsandboxed=unsandboxed, jobs=jobs))
         reports = run.reports
         for failure in failures:
@@ -81,9 +83,9 @@ class _Run:
     """Grades what has no report yet and writes it; `reports` is then complete and in the submissions' order."""
 
     def __init__(self, course: Course, submissions: Sequence[Submission], plan: Plan, out: Path | None,
-                 formats: Sequence[str]):
+                 formats: Sequence[str], progress: Progress):
         self._course, self._submissions, self._plan = course, submissions, plan
-        self._out, self._formats = out, formats
+        self._out, self._formats, self._progress = out, formats, progress
         self._again: list[Submission] = []
         self.reports: list[Report] = []
 
@@ -95,6 +97,7 @@ class _Run:
                 self._keep(report, is_stored=True)
             for report in self._plan.renewed:
                 self._keep(report)
+            self._progress.kept(len(self.reports))
             if self._plan.rest:
                 failures = grade(self._course, self._plan.rest, self._done, options)
             if self._again:
@@ -102,7 +105,7 @@ class _Run:
         except (OSError, KeyboardInterrupt) as error:
             raise _stopped(error, len(self.reports), len(self._submissions), self._out) from None
         finally:
-            _progress_end()
+            self._progress.end()
         order = {(one.student, one.unit): index for index, one in enumerate(self._submissions)}
         self.reports.sort(key=lambda report: order[report.student, report.unit])
         return failures
@@ -115,7 +118,7 @@ class _Run:
                             if (one.student, one.unit) == (report.student, report.unit)]
             return
         self._keep(whole)
-        _progress(len(self.reports), len(self._submissions))
+        self._progress.graded(whole)
 
     def _keep(self, report: Report, *, is_stored: bool = False) -> None:
         if self._out is not None:
@@ -195,13 +198,3 @@ def _annotate(reports: Sequence[Report], submissions: Sequence[Submission]) -> N
 
 def _percent(report: Report) -> float:
     return 100.0 * report.score / report.max_score if report.max_score else 100.0
-
-
-def _progress(done: int, total: int) -> None:
-    if sys.stderr.isatty() and total > 1:
-        print(f"\rgraded {done} of {total}", end="", file=sys.stderr, flush=True)
-
-
-def _progress_end() -> None:
-    if sys.stderr.isatty():
-        print("\r\033[K", end="", file=sys.stderr, flush=True)
