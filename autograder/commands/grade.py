@@ -28,7 +28,7 @@ _SEARCHED = 4 << 20
 
 def run_grade(course: Course, paths: Sequence[Path], *, unit: str | None, student: str | None, out: Path | None,
               formats: Sequence[str], jobs: int, fail_under: float | None, unsandboxed: bool, fresh: bool,
-              progress: bool | None = None) -> int:
+              progress: bool | None = None, cluster: str | None = None) -> int:
     """The exit code: 0 graded, 1 `fail_under` missed, 2 something could not be read, 3 the grader failed on something.
 
     Whatever the code, everything else is graded.
@@ -47,7 +47,7 @@ def run_grade(course: Course, paths: Sequence[Path], *, unit: str | None, studen
         known = out is not None and not fresh
         plan = _plan(course, submissions, out, unsandboxed) if known else Plan(rest=list(submissions))
         run = _Run(course, submissions, plan, out, formats, Progress(len(submissions), progress))
-        failures = run.grade(Options(unsandboxed=unsandboxed, jobs=jobs))
+        failures = run.grade(Options(unsandboxed=unsandboxed, jobs=jobs, cluster=cluster))
         reports = run.reports
         for failure in failures:
             _complain(failure)

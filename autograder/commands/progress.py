@@ -27,7 +27,8 @@ class Progress:
         self._stream = stream if stream is not None else sys.stderr
         self._live = shown is not False and self._stream.isatty() and total > 1
         self._plain = shown is True and not self._stream.isatty()
-        self._total, self._clock, self._started = total, clock, clock()
+        self._total, self._clock = total, clock
+        self._first = 0.0
         self._done = self._graded = 0
 
     def kept(self, count: int) -> None:
@@ -39,6 +40,8 @@ class Progress:
     def graded(self, report: Report) -> None:
         """One more is graded."""
         self._done, self._graded = self._done + 1, self._graded + 1
+        if self._graded == 1:
+            self._first = self._clock()
         left = self._left()
         self._say(f"{self._done} of {self._total}" + (f", {left} left" if left else "")
                   + f": {clean(report.student, 80, 1)}, {clean(report.unit, 80, 1)}: "
@@ -54,7 +57,7 @@ class Progress:
         remaining = self._total - self._done
         if not remaining or self._graded < _ENOUGH:
             return ""
-        seconds = round((self._clock() - self._started) / self._graded * remaining)
+        seconds = round((self._clock() - self._first) / (self._graded - 1) * remaining)
         hours, minutes = seconds // 3600, seconds // 60 % 60
         return f"{hours}:{minutes:02}:{seconds % 60:02}" if hours else f"{minutes}:{seconds % 60:02}"
 

@@ -6,14 +6,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 from collections.abc import Mapping
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from autograder.solution.material import Material
 from autograder.submission.cells import Submission
 from autograder.submission.program import program_for
+
+_DECISIVE = ("torch", "numpy", "hypothesis")
 
 
 class ExerciseKeys:
@@ -49,6 +53,12 @@ class ExerciseKeys:
             return [cell["label"], cell["mode"], digests[source]]
         return {exercise: _digest([part, [step(cell) for cell in program_for(submission, exercise, setup, given)]])
                 for exercise, part in self._of_course.items()}
+
+
+@cache
+def versions() -> dict[str, str]:
+    """What else a grade hangs on: the versions of what examples are drawn and computed with."""
+    return {"python": platform.python_version(), **{name: version(name) for name in _DECISIVE}}
 
 
 @cache

@@ -4,23 +4,21 @@ from __future__ import annotations
 import gc
 import hashlib
 import os
-import platform
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from autograder.course import Course
 from autograder.errors import AutograderError, SandboxError, SandboxLost, UsageError
-from autograder.grading.exercise_keys import ExerciseKeys, grader_digest
+from autograder.grading.exercise_keys import ExerciseKeys, grader_digest, versions
 from autograder.grading.subjects import GradedSubmission, ReferenceSubject, sealed_channels
 from autograder.report.model import Report
 from autograder.solution.material import Material, verify_points
 from autograder.submission.cells import Submission
 
 SEED_VARIABLE = "ETUDE_SEED"
-_DECISIVE = ("torch", "numpy", "hypothesis")
 MAX_TRIES = 3
 """How often a submission is graded before it counts as its own doing that its workers are killed from outside."""
 REPEAT_HINT = "run `autograder doctor` to see what is missing, or give --unsandboxed to grade trusted code"
@@ -35,6 +33,10 @@ class Options:
     """Accept a sandbox that is only ADVISORY; recorded in every report."""
     jobs: int = 1
     """Processes that grade side by side."""
+    cluster: str | None = None
+    """Where a dask.distributed cluster is to be had that grades instead: an address, or `slurm`."""
+    resources: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """By unit, what a cluster's worker must offer to get its submissions: `{"kernels": {"GPU": 1}}`."""
 
 
 def grade(course: Course, submissions: Sequence[Submission], done: Callable[[Report], None],
@@ -46,6 +48,10 @@ def grade(course: Course, submissions: Sequence[Submission], done: Callable[[Rep
     """
     options = options or Options()
     ordered = sorted(submissions, key=lambda submission: list(course.units).index(submission.unit))
+    if options.cluster:
+        from autograder.cluster.client import grade_on_cluster
+        gc.enable()
+        return grade_on_cluster(course, ordered, done, options)
     if options.jobs > 1 and len(ordered) > 1:
         from autograder.grading.parallel import grade_in_processes
         gc.enable()  # whoever paused it waited for checks to be ready, and here are none: this process hands out
@@ -213,10 +219,9 @@ def provenance_of(material: Material, label: Any, options: Options) -> dict[str,
 
 def depends_on(material: Material) -> dict[str, Any]:
     """The part of the provenance that decides the grade of a submission; equal parts, equal grades."""
-    from importlib.metadata import version
     return {
         "checks": material.digest,
         "grader": grader_digest(),
         "seed_sha256": hashlib.sha256(str(run_seed()).encode()).hexdigest(),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in _DECISIVE}},
+        "versions": versions(),
     }
