@@ -14,7 +14,7 @@ from autograder.submission.cells import Submission
 
 COURSE_VARIABLE = "ETUDE_COURSE"
 """In the environment of a worker: where its copy of course.yml lies, if not where the client has it."""
-_NAMED = {"grader": "the grader's code", "versions": "versions of libraries", "course": "the course's files"}
+_NAMED = {"grader": "code of the grader", "versions": "versions of libraries", "course": "files of the course"}
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ def difference(ours: dict[str, Any], theirs: Any) -> str:
         return f"it cannot grade this course: {theirs}; its environment's {COURSE_VARIABLE} may name another course.yml"
     for name, what in _NAMED.items():
         if ours[name] != theirs.get(name):
-            return f"other {what} than here: expected {_shown(ours[name])}, got {_shown(theirs.get(name))}"
+            expected, got = _shown(ours[name]), _shown(theirs.get(name))
+            return f"it has not the same {what} as this machine: expected {expected}, got {got}"
     return ""
 
 
