@@ -6,10 +6,11 @@ nothing else under way, so that only the one that is to blame is set aside.
 """
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
@@ -19,7 +20,9 @@ from autograder.cluster.order import Order, difference, fingerprint
 from autograder.cluster.worker import fingerprint_of, grade_chunk
 from autograder.course import Course
 from autograder.errors import AutograderError, UsageError
+from autograder.grading.grade import SEED_VARIABLE, Options, depends_on
 from autograder.report.model import Report
+from autograder.solution.material import Material
 from autograder.submission.cells import Submission
 
 CHUNK = 8
@@ -31,27 +34,31 @@ ALONE_SECONDS = 300.0
 _POLL = 2.0
 
 
-def grade_on_cluster(course: Course, submissions: Sequence[Submission], done: Callable[[Report], None],
-                     options: Any) -> list[str]:
-    """`grade` on the workers of `options.cluster`. Reports come in the order in which they are ready."""
-    if not submissions:
-        return []
-    units = sorted({submission.unit for submission in submissions})
-    with connected(options.cluster, options.jobs) as client:
-        run = _Run(client, course, units, done, options)
+Resources = Mapping[str, Mapping[str, float]]
+"""By unit, what a worker must offer to get its submissions: `{"kernels": {"GPU": 1}}`."""
+
+
+def grade_on_cluster(cluster: str, course: Course, submissions: Sequence[Submission], done: Callable[[Report], None],
+                     options: Options, resources: Resources | None = None) -> list[str]:
+    """`grade` on the workers of a cluster, an address or `slurm`; reports come in the order in which they are ready."""
+    gc.enable()  # whoever paused it waited for checks to be ready, and here are none
+    ordered = sorted(submissions, key=lambda submission: list(course.units).index(submission.unit))
+    with connected(cluster, options.jobs) as client:
+        run = _Run(client, course, sorted({one.unit for one in ordered}), done, options, resources or {})
         run.check_workers()
-        return run.work(submissions)
+        return run.work(ordered)
 
 
 class _Run:
     """One class on one cluster."""
 
-    def __init__(self, client: Any, course: Course, units: list[str], done: Callable[[Report], None], options: Any):
-        self._client, self._units, self._done, self._options = client, units, done, options
-        self._order = Order(str(course.root / "course.yml"), os.environ.get("ETUDE_SEED"), options.unsandboxed,
+    def __init__(self, client: Any, course: Course, units: list[str], done: Callable[[Report], None],
+                 options: Options, resources: Resources):
+        self._client, self._units, self._done, self._resources = client, units, done, resources
+        self._order = Order(str(course.root / "course.yml"), os.environ.get(SEED_VARIABLE), options.unsandboxed,
                             options.exercises, ())
         self._ours = fingerprint(course, units)
-        self._decisive = {unit: _decisive(course, unit) for unit in units}
+        self._decisive = {unit: depends_on(Material(course, course.unit(unit))) for unit in units}
         self._under_way: dict[Any, tuple[Submission, ...]] = {}
         self._suspects: list[Submission] = []
         self._failed: list[str] = []
@@ -62,14 +69,14 @@ class _Run:
         try:
             found = self._client.run(fingerprint_of, self._order.course_path, self._units, on_error="return")
         except Exception as error:  # what cannot be unpickled there
-            raise UsageError(f"--cluster {self._options.cluster}: the workers cannot grade: {_brief(error)}") from None
+            raise UsageError(f"the cluster's workers cannot grade: {_brief(error)}") from None
         for address, theirs in sorted(found.items()):
             theirs = f"{type(theirs).__name__}: {theirs}" if isinstance(theirs, BaseException) else theirs
             if what := difference(self._ours, theirs):
                 raise UsageError(f"worker {address}: {what}")
         offered = [worker.get("resources") or {} for worker in self._workers().values()]
         for unit in self._units:
-            needed = self._options.resources.get(unit, {})
+            needed = self._resources.get(unit, {})
             if not any(all(has.get(name, 0) >= amount for name, amount in needed.items()) for has in offered):
                 raise UsageError(f"unit {unit} needs {dict(needed)}, which no worker offers; start one with "
                                  f"`dask worker ADDRESS --resources \"{_resources(needed)}\"`")
@@ -100,7 +107,7 @@ class _Run:
                 yield tuple(some[start:start + size])
 
     def _submit(self, chunk: tuple[Submission, ...]) -> None:
-        resources = dict(self._options.resources.get(chunk[0].unit, {})) or None
+        resources = dict(self._resources.get(chunk[0].unit, {})) or None
         future = self._client.submit(grade_chunk, replace(self._order, submissions=chunk), pure=False,
                                      resources=resources)
         self._under_way[future] = chunk
@@ -161,12 +168,6 @@ class _Run:
 
     def _threads(self) -> int:
         return sum(worker["nthreads"] for worker in self._workers().values())
-
-
-def _decisive(course: Course, unit: str) -> dict[str, Any]:
-    from autograder.grading.grade import depends_on
-    from autograder.solution.material import Material
-    return depends_on(Material(course, course.unit(unit)))
 
 
 def _resources(needed: Any) -> str:

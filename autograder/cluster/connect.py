@@ -60,10 +60,12 @@ def _ready(client: Any, name: str, seconds: float) -> Any:
 def _slurm(workers: int) -> Iterator[Any]:
     try:
         from dask_jobqueue import SLURMCluster
+        from distributed import Security
     except ImportError:
         raise UsageError(_EXTRA) from None
+    security = Security()  # what dask's configuration says; dask-jobqueue alone does not look there
     try:
-        cluster = SLURMCluster()
+        cluster = SLURMCluster(security=security if security.tls_ca_file else None)
     except (ValueError, TypeError, OSError) as error:
         raise UsageError(f"--cluster slurm: {_brief(error)}. The jobs are described under `jobqueue: slurm:` in "
                          "~/.config/dask/jobqueue.yaml; docs/cluster.md has an example") from None
@@ -72,6 +74,7 @@ def _slurm(workers: int) -> Iterator[Any]:
             cluster.scale(jobs=workers)
         except (OSError, RuntimeError) as error:
             raise UsageError(f"--cluster slurm: jobs cannot be submitted: {_brief(error)}") from None
+        _warn(cluster.scheduler_address)
         yield cluster
 
 

@@ -2,9 +2,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from autograder.commands.progress import Progress
@@ -47,7 +48,7 @@ def run_grade(course: Course, paths: Sequence[Path], *, unit: str | None, studen
         known = out is not None and not fresh
         plan = _plan(course, submissions, out, unsandboxed) if known else Plan(rest=list(submissions))
         run = _Run(course, submissions, plan, out, formats, Progress(len(submissions), progress))
-        failures = run.grade(Options(unsandboxed=unsandboxed, jobs=jobs, cluster=cluster))
+        failures = run.grade(_on(cluster), Options(unsandboxed=unsandboxed, jobs=jobs))
         reports = run.reports
         for failure in failures:
             _complain(failure)
@@ -79,6 +80,14 @@ def _plan(course: Course, submissions: Sequence[Submission], out: Path, unsandbo
     return plan
 
 
+def _on(cluster: str | None) -> Callable[..., list[str]]:
+    """What grades: processes of this machine, or those of a cluster."""
+    if cluster is None:
+        return grade
+    from autograder.cluster.client import grade_on_cluster
+    return partial(grade_on_cluster, cluster)
+
+
 class _Run:
     """Grades what has no report yet and writes it; `reports` is then complete and in the submissions' order."""
 
@@ -89,8 +98,8 @@ class _Run:
         self._again: list[Submission] = []
         self.reports: list[Report] = []
 
-    def grade(self, options: Options) -> list[str]:
-        """The lines about what could not be graded."""
+    def grade(self, grade: Callable[..., list[str]], options: Options) -> list[str]:
+        """The lines about what could not be graded by `grade`, which is that of this machine or a cluster's."""
         failures: list[str] = []
         try:
             for report in self._plan.kept:

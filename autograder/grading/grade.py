@@ -5,9 +5,9 @@ import gc
 import hashlib
 import os
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from autograder.course import Course
@@ -33,10 +33,6 @@ class Options:
     """Accept a sandbox that is only ADVISORY; recorded in every report."""
     jobs: int = 1
     """Processes that grade side by side."""
-    cluster: str | None = None
-    """Where a dask.distributed cluster is to be had that grades instead: an address, or `slurm`."""
-    resources: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """By unit, what a cluster's worker must offer to get its submissions: `{"kernels": {"GPU": 1}}`."""
 
 
 def grade(course: Course, submissions: Sequence[Submission], done: Callable[[Report], None],
@@ -48,10 +44,6 @@ def grade(course: Course, submissions: Sequence[Submission], done: Callable[[Rep
     """
     options = options or Options()
     ordered = sorted(submissions, key=lambda submission: list(course.units).index(submission.unit))
-    if options.cluster:
-        from autograder.cluster.client import grade_on_cluster
-        gc.enable()
-        return grade_on_cluster(course, ordered, done, options)
     if options.jobs > 1 and len(ordered) > 1:
         from autograder.grading.parallel import grade_in_processes
         gc.enable()  # whoever paused it waited for checks to be ready, and here are none: this process hands out

@@ -20,7 +20,6 @@ from autograder.cluster import client, connect
 from autograder.course import Course, load_course
 from autograder.errors import UsageError
 from autograder.grading.grade import Options
-from autograder.grading.grade import grade as grade_submissions
 from autograder.submission.reader import read_submissions
 
 MANY = [f"s{number:02}" for number in range(10)]
@@ -106,13 +105,13 @@ def test_what_needs_a_resource_goes_where_it_is(cluster: Cluster, course: Course
     hand_in(MANY[:4])
     address = cluster.start(workers=0)
     cluster.add(ETUDE_TEST_NAME="plain")
+    needs = {"tiny": {"GPU": 1}}
     submissions, _ = read_submissions(["class"], load_course(Path("course.yml")))
-    options = Options(cluster=address, unsandboxed=True, resources={"tiny": {"GPU": 1}})
     with pytest.raises(UsageError, match="unit tiny needs {'GPU': 1}, which no worker offers; start one with"):
-        grade_submissions(course, submissions, lambda report: None, options)
+        client.grade_on_cluster(address, course, submissions, lambda report: None, Options(unsandboxed=True), needs)
     cluster.add(1, "--resources", "GPU=1", ETUDE_TEST_NAME="gpu")
     reports: list[Any] = []
-    assert grade_submissions(course, submissions, reports.append, options) == []
+    assert client.grade_on_cluster(address, course, submissions, reports.append, Options(unsandboxed=True), needs) == []
     assert sorted(report.student for report in reports) == MANY[:4]
     assert {line.split()[0] for line in cluster.noted("graded")} == {"gpu"}
 

@@ -62,7 +62,9 @@ def test_workers_in_another_network_and_one_that_is_cut_off(cluster: Cluster, gr
     assert whole("out") == whole("here") and len(whole("out")) == 5
 
 
-def test_with_tls_only_who_has_a_certificate_gets_in(cluster: Cluster, grade: Callable, tmp_path: Path) -> None:
+@pytest.fixture
+def certificates(tmp_path: Path) -> dict[str, str]:
+    """Dask's settings for TLS, with one certificate for everybody."""
     if not shutil.which("openssl"):
         pytest.skip("no command `openssl` to make a certificate with")
     key, certificate = str(tmp_path / "key.pem"), str(tmp_path / "certificate.pem")
@@ -70,13 +72,28 @@ def test_with_tls_only_who_has_a_certificate_gets_in(cluster: Cluster, grade: Ca
                     "-days", "1", "-subj", "/CN=etude"], check=True, capture_output=True)
     files = {"ca-file": certificate, **{f"{who}.{what}": path for who in ("scheduler", "worker", "client")
                                         for what, path in (("cert", certificate), ("key", key))}}
-    names = {name.upper().replace("-", "_").replace(".", "__"): path for name, path in files.items()}
+    return files
+
+
+def environment(files: dict[str, str]) -> dict[str, str]:
+    """The settings as dask finds them in the environment."""
+    return {"DASK_DISTRIBUTED__COMM__TLS__" + name.upper().replace("-", "_").replace(".", "__"): path
+            for name, path in files.items()}
+
+
+def settings(files: dict[str, str]) -> dict[str, str]:
+    """The settings for this process."""
+    return {f"distributed.comm.tls.{name}": path for name, path in files.items()}
+
+
+def test_with_tls_only_who_has_a_certificate_gets_in(cluster: Cluster, grade: Callable,
+                                                     certificates: dict[str, str]) -> None:
     address = cluster.start(workers=1, tls=True, DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION="true",
-                            **{f"DASK_DISTRIBUTED__COMM__TLS__{name}": path for name, path in names.items()})
+                            **environment(certificates))
     hand_in(["s0", "s1"])
     code, _, err = grade("--cluster", address)
     assert code == 2 and "no scheduler answers there" in err and "Traceback" not in err, "without a certificate"
-    with dask.config.set({f"distributed.comm.tls.{name}": path for name, path in files.items()}):
+    with dask.config.set(settings(certificates)):
         code, _, err = grade("--cluster", address)
     assert (code, err) == (0, "")
     assert grade(out="here")[0] == 0 and whole("out") == whole("here")
@@ -112,14 +129,18 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         subprocess.run(["kill", "-9", "--", f"-{line}"], capture_output=True)
 
 
-def test_slurm_gets_as_many_jobs_as_are_asked_for_and_none_is_left(slurm: Path, grade: Callable) -> None:
+@pytest.mark.parametrize("tls", [False, True])
+def test_slurm_gets_as_many_jobs_as_are_asked_for_and_none_is_left(slurm: Path, grade: Callable, tls: bool,
+                                                                  request: pytest.FixtureRequest) -> None:
     hand_in(["s0", "s1", "s2", "s3"])
+    files = request.getfixturevalue("certificates") if tls else {}
     with dask.config.set({"jobqueue.slurm.cores": 1, "jobqueue.slurm.processes": 1, "jobqueue.slurm.memory": "2GB",
                           "jobqueue.slurm.interface": "lo", "jobqueue.slurm.python": sys.executable,
-                          "jobqueue.slurm.log-directory": None}):
+                          "jobqueue.slurm.log-directory": None, **settings(files)}):
         code, _, err = grade("--cluster", "slurm", "--jobs", "2")
     assert (code, err) == (0, "")
     assert len((slurm / "submitted").read_text().split()) == 2
+    assert ("tls://" if tls else "tcp://") in (slurm / "job.sh").read_text()
     assert sorted((slurm / "cancelled").read_text().split()) == sorted((slurm / "submitted").read_text().split())
     assert grade(out="here")[0] == 0 and whole("out") == whole("here")
 
