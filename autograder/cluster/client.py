@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import gc
 import os
+import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
 from autograder.cluster.connect import connected
 from autograder.cluster.order import Order, difference, fingerprint
-from autograder.cluster.worker import fingerprint_of, grade_chunk
+from autograder.cluster.worker import fingerprint_of, grade_chunk, retire
 from autograder.course import Course
 from autograder.errors import AutograderError, UsageError
 from autograder.grading.grade import SEED_VARIABLE, Options, depends_on
@@ -55,8 +57,8 @@ class _Run:
     def __init__(self, client: Any, course: Course, units: list[str], done: Callable[[Report], None],
                  options: Options, resources: Resources):
         self._client, self._units, self._done, self._resources = client, units, done, resources
-        self._order = Order(str(course.root / "course.yml"), os.environ.get(SEED_VARIABLE), options.unsandboxed,
-                            options.exercises, ())
+        self._order = Order(secrets.token_hex(8), str(course.root / "course.yml"), os.environ.get(SEED_VARIABLE),
+                            options.unsandboxed, options.exercises, ())
         self._ours = fingerprint(course, units)
         self._decisive = {unit: depends_on(Material(course, course.unit(unit))) for unit in units}
         self._under_way: dict[Any, tuple[Submission, ...]] = {}
@@ -95,7 +97,9 @@ class _Run:
                 while self._under_way:
                     self._hear(alone=True)
         finally:
-            self._client.cancel(list(self._under_way))
+            with suppress(Exception):  # whatever ended the run is what has to be told
+                self._client.cancel(list(self._under_way))
+                self._client.run(retire, self._order.run, on_error="ignore")
         return self._failed
 
     def _chunks(self, submissions: Sequence[Submission]) -> Iterator[tuple[Submission, ...]]:

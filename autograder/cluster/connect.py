@@ -8,7 +8,6 @@ from contextlib import contextmanager, suppress
 from ipaddress import ip_address
 from typing import Any
 
-from autograder.cluster.worker import retire
 from autograder.errors import UsageError
 
 SLURM = "slurm"
@@ -39,12 +38,8 @@ def connected(cluster: str, workers: int) -> Iterator[Any]:
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         raise UsageError(f"--cluster {cluster}: no scheduler answers there: {_brief(error)}. Expected the address that "
                          "`dask scheduler` prints, as tcp://host:8786 or tls://host:8786, or `slurm`") from None
-    try:
+    with client:
         yield _ready(client, cluster, WORKER_SECONDS)
-    finally:
-        with suppress(Exception):
-            client.run(retire, on_error="ignore")
-        client.close()
 
 
 def _ready(client: Any, name: str, seconds: float) -> Any:

@@ -21,6 +21,8 @@ _NAMED = {"grader": "code of the grader", "versions": "versions of libraries", "
 class Order:
     """Submissions of one unit to be graded in one go, with all that decides how."""
 
+    run: str
+    """Whose it is: several commands may use one cluster."""
     course_path: str
     seed: str | None
     """The text of ETUDE_SEED; None where it is not set. The only secret that travels."""

@@ -34,16 +34,16 @@ def fingerprint_of(course_path: str, units: list[str]) -> Any:
     return fingerprint_here(course_path, units)
 
 
-def retire() -> None:
-    """End all grading processes of this worker; chunks in hand fail."""
-    _POOL.stop()
+def retire(run: str) -> None:
+    """End the grading processes that last worked for this run; what they have in hand fails."""
+    _POOL.stop(run)
 
 
 class WarmCrew(Crew):
     """One grading process, started by exec: a dask worker under a nanny may have no children by multiprocessing."""
 
     def __init__(self, order: Order):
-        self.how, self.stopped = order.how, False
+        self.how, self.run, self.stopped = order.how, order.run, False
         path = course_here(order.course_path)
         options = SimpleNamespace(jobs=1, exercises=order.exercises, unsandboxed=order.unsandboxed)
         super().__init__(SimpleNamespace(root=path.resolve().parent), [], options)
@@ -110,17 +110,19 @@ class _Pool:
         self._put(crew)
         return found
 
-    def stop(self) -> None:
+    def stop(self, run: str) -> None:
         with self._lock:
             for crew in self._busy:
-                crew.interrupt()
-        self._stop_idle()
+                if crew.run == run:
+                    crew.interrupt()
+        self._stop_idle(run)
 
     def _take(self, order: Order) -> WarmCrew:
         with self._lock:
             others = [crew for crew in self._idle if crew.how != order.how]
             self._idle = [crew for crew in self._idle if crew.how == order.how]
             crew = self._idle.pop() if self._idle else WarmCrew(order)
+            crew.run = order.run
             self._busy.add(crew)
         for other in others:
             other.stop()
@@ -142,9 +144,10 @@ class _Pool:
         self._timer.daemon = True
         self._timer.start()
 
-    def _stop_idle(self) -> None:
+    def _stop_idle(self, run: str | None = None) -> None:
         with self._lock:
-            crews, self._idle = self._idle, []
+            crews = [crew for crew in self._idle if run in (None, crew.run)]
+            self._idle = [crew for crew in self._idle if crew not in crews]
         for crew in crews:
             crew.stop()
 

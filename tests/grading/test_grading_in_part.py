@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,14 @@ from typing import Any
 import pytest
 from tiny_course import RIGHT, handed_in, tiny_course
 
+from autograder.classroom.compare import compare
 from autograder.commands import grade as command
 from autograder.course import Course, load_course
 from autograder.grading import grade as grading
 from autograder.grading import kept
 from autograder.grading.subjects import ReferenceSubject
 from autograder.report.model import Report
+from autograder.report.store import read_reports
 
 STUDENTS: dict[str, dict[str, str]] = {
     "ann": {},
@@ -157,6 +160,18 @@ def test_the_test_above_sees_a_stale_result(run: Run, monkeypatch: pytest.Monkey
     assert run() == {}
     run("fresh", fresh=True)
     assert whole("out") != whole("fresh")
+
+
+def test_what_a_correction_changed_is_what_compare_tells(run: Run) -> None:
+    from autograder.commands.compare import lines
+    run("before")
+    shutil.copytree("before", "out")
+    change(CHECKS, "assert_equivalent(student.scale, reference.scale, case)",
+           "x = case.arguments()['x']\n    assert_same(student.scale(x, case.factor).detach(), case.factor * x)")
+    assert run() == dict.fromkeys(STUDENTS, {"scale"})
+    told = list(lines(compare(read_reports(Path("before"))[0], read_reports(Path("out"))[0])))
+    assert told[0] == "tiny: checks, mistakes or limits differ"
+    assert "  cyd, tiny: 1 -> 4 of 8" in told and told[-1] == "\nunchanged: 2"
 
 
 def test_the_order_of_exercises_is_that_of_the_file(run: Run) -> None:
