@@ -48,9 +48,13 @@ def grade(
     out: Annotated[Path | None, typer.Option(help="Gets <student>/<unit>.json and the other formats.")] = None,
     format: Annotated[list[str] | None, typer.Option(help=f"One or more of: {', '.join(FORMATS)}.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes that grade side by side.")] = 1,
+    cluster: Annotated[str | None, typer.Option(
+        metavar="ADDRESS|slurm", help="Grade on a dask.distributed cluster; --jobs are SLURM's jobs.")] = None,
     fail_under: Annotated[float | None, typer.Option(help="Exit with 1 if one gets less than so many percent.")] = None,
     unsandboxed: Annotated[bool, typer.Option(help="Grade though the sandbox does not hold.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Grade again what --out has, changed or not.")] = False,
+    progress: Annotated[bool | None, typer.Option(
+        "--progress/--quiet", help="Say how far it is; without either, on a terminal.")] = None,
     course: CourseOption = None,
 ) -> None:
     """Grade submissions in the sandbox. Exit 0: graded; 1: --fail-under missed; 2: bad input; 3: the grader failed."""
@@ -63,7 +67,8 @@ def grade(
     if fail_under is not None and not 0 <= fail_under <= 100:
         raise UsageError(f"--fail-under {fail_under:g}: expected a percentage, from 0 to 100")
     raise typer.Exit(run_grade(load(course), submissions, unit=unit, student=student, out=out, formats=formats,
-                               jobs=jobs, fail_under=fail_under, unsandboxed=unsandboxed, fresh=fresh))
+                               jobs=jobs, fail_under=fail_under, unsandboxed=unsandboxed, fresh=fresh,
+                               progress=progress, cluster=cluster))
 
 
 @app.command()

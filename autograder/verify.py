@@ -13,7 +13,8 @@ from autograder.errors import UsageError
 from autograder.grading.assemble import total
 from autograder.grading.grade import run_unit_checks
 from autograder.grading.nulls import KERNEL_NULLS, NULLS, NullChannel
-from autograder.grading.subjects import ReferenceSubject, SubmissionSubject
+from autograder.grading.reference import ReferenceSubject
+from autograder.grading.subjects import SubmissionSubject
 from autograder.released_names import released_names
 from autograder.remote.channel import LocalChannel
 from autograder.report.model import ExerciseResult

@@ -213,7 +213,7 @@ def test_a_sandbox_that_does_not_hold_grades_only_what_is_trusted(
 
 def test_a_full_disk_is_told_in_one_line(course: Path, run: Callable, warm: None,
                                          monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*arguments: Any) -> None:
+    def full(*arguments: Any, **options: Any) -> None:
         raise OSError(28, "No space left on device", "results/ann/tiny.json")
     monkeypatch.setattr("autograder.commands.grade.write_views", full)
     ended = run("grade", "class", "--out", "results")

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from autograder.report.model import CheckResult, ExerciseResult, Report
 
-DECISIVE = {"checks": "checks, mistakes or limits", "seed_sha256": "seed", "versions": "versions"}
+DECISIVE = {"checks": "checks, mistakes or limits", "seed_sha256": "seed", "versions": "versions",
+            "grader": "the grader's own code"}
 """What a grade depends on beside the submission, by its name in a report's provenance."""
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 import gc
 import hashlib
 import os
-import platform
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,13 +12,14 @@ from typing import Any
 
 from autograder.course import Course
 from autograder.errors import AutograderError, SandboxError, SandboxLost, UsageError
+from autograder.grading.exercise_keys import ExerciseKeys, grader_digest, versions
+from autograder.grading.reference import ReferenceSubject
 from autograder.grading.seeds import SEED_VARIABLE, run_seed
-from autograder.grading.subjects import GradedSubmission, ReferenceSubject, sealed_channels
+from autograder.grading.subjects import GradedSubmission, sealed_channels
 from autograder.report.model import Report
 from autograder.solution.material import Material, verify_points
 from autograder.submission.cells import Submission
 
-_DECISIVE = ("torch", "numpy", "hypothesis")
 MAX_TRIES = 3
 """How often a submission is graded before it counts as its own doing that its workers are killed from outside."""
 REPEAT_HINT = "run `autograder doctor` to see what is missing, or give --unsandboxed to grade trusted code"
@@ -121,18 +121,23 @@ def _grade_unit(material: Material, line: Line, zygote: Any, done: Callable[[Rep
     watched = _Watched(zygote)
     channels = sealed_channels(watched, limits, material.course.limits.exercise_seconds)
     provenance = provenance_of(material, zygote.label, options)
+    keys = ExerciseKeys(material)
     reference = ReferenceSubject(material)
 
     def subjects() -> Iterator[Any]:
-        yield reference
-        gc.freeze()  # modules, examples and expected values stay: no collection need look at them again
-        gc.enable()
+        prepared: frozenset[str] = frozenset()
         while line.first and line.first.unit == material.unit.id:
+            missing = (line.first.only or frozenset(material.unit.exercises)) - prepared
+            if missing:
+                reference.wanted, prepared = missing, prepared | missing
+                yield reference
+                gc.freeze()  # modules, examples and expected values stay: no collection need look at them again
+                gc.enable()
             line.in_hand, watched.workers = True, []
             subject = GradedSubmission(material, line.first, channels, reference)
             try:
                 yield subject
-                report = subject.report(zygote.label.name, provenance)
+                report = subject.report(zygote.label.name, {**provenance, "exercises": keys.of(line.first)})
             finally:
                 subject.close()
             line.in_hand = False  # what fails from here on, as on a full disk, is not about this submission
@@ -215,9 +220,9 @@ def provenance_of(material: Material, label: Any, options: Options) -> dict[str,
 
 def depends_on(material: Material) -> dict[str, Any]:
     """The part of the provenance that decides the grade of a submission; equal parts, equal grades."""
-    from importlib.metadata import version
     return {
         "checks": material.digest,
+        "grader": grader_digest(),
         "seed_sha256": hashlib.sha256(str(run_seed()).encode()).hexdigest(),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in _DECISIVE}},
+        "versions": versions(),
     }

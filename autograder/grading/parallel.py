@@ -36,7 +36,9 @@ def grade_in_processes(course: Course, submissions: Sequence[Submission], done: 
 
 
 @dataclass(eq=False)
-class _Member:
+class Member:
+    """A grading process, the way to it, and what it is at."""
+
     process: Any
     pipe: Connection
     in_hand: Submission | None = None
@@ -50,7 +52,7 @@ class Crew:
         self._waiting = deque(submissions)
         self._killed: dict[tuple[str, str], int] = {}
         self._failed: list[str] = []
-        self._members: list[_Member] = []
+        self._members: list[Member] = []
 
     def work(self, done: Callable[[Report], None]) -> list[str]:
         """Until every submission has its report or a line about why not; these lines."""
@@ -83,24 +85,24 @@ class Crew:
                 self._waiting.appendleft(submission)
                 self._dismiss(member)
 
-    def _hire(self) -> _Member:
+    def _hire(self) -> Member:
         # Spawned, never forked: a fork would carry this process's memory, secrets and all, where nobody expects it.
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(self._course_path, self._options, theirs), daemon=True)
+        process = context.Process(target=serve, args=(self._course_path, self._options, theirs), daemon=True)
         process.start()
         theirs.close()
-        self._members.append(_Member(process, ours))
+        self._members.append(Member(process, ours))
         return self._members[-1]
 
-    def _dismiss(self, member: _Member) -> None:
+    def _dismiss(self, member: Member) -> None:
         with suppress(ValueError):
             self._members.remove(member)
         member.process.terminate()
         member.process.join()
         member.pipe.close()
 
-    def _hear(self, member: _Member, done: Callable[[Report], None]) -> None:
+    def _hear(self, member: Member, done: Callable[[Report], None]) -> None:
         try:
             kind, value = member.pipe.recv()
         except (EOFError, OSError):
@@ -116,7 +118,7 @@ class Crew:
         else:
             raise _ERRORS.get(kind, AutograderError)(value)
 
-    def _after_a_death(self, member: _Member) -> None:
+    def _after_a_death(self, member: Member) -> None:
         submission = member.in_hand
         key = submission.student, submission.unit
         self._killed[key] = self._killed.get(key, 0) + 1
@@ -127,7 +129,8 @@ class Crew:
                                 f"the last ended with {member.process.exitcode}")
 
 
-def _work(course_path: str, options: Any, pipe: Connection) -> None:
+def serve(course_path: str, options: Any, pipe: Connection) -> None:
+    """A grading process: grade what comes through the pipe until there is nobody at its other end."""
     import os
     import signal
     from pathlib import Path

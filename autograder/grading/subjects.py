@@ -1,89 +1,28 @@
-"""Who goes through the checks: the reference first, to give the probes, then one subject for each submission."""
+"""Who goes through the checks after the reference: one subject for each submission."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from itertools import pairwise
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from autograder.errors import AutograderError
 from autograder.grading.assemble import exercise_result, total
-from autograder.grading.diagnosis import Probes
-from autograder.grading.evidence import MAX_FINDINGS, Suspect, called, few, parser, with_log, written
-from autograder.grading.rounding import Rounding
+from autograder.grading.evidence import MAX_FINDINGS, Suspect, called, parser, with_log, written
+from autograder.grading.reference import ReferenceSubject
 from autograder.grading.seeds import student_seed
-from autograder.remote.channel import MAX_TEXT, Channel, LocalChannel, RawReply, RawRequest, Recorder, SealedChannel
+from autograder.remote.channel import MAX_TEXT, Channel, LocalChannel, SealedChannel
 from autograder.remote.foresight import ForesightChannel
-from autograder.remote.script import Script
 from autograder.remote.student import RemoteStudent
 from autograder.report.model import Diagnosis, ExerciseResult, Report
 from autograder.solution.material import Material
 from autograder.submission.cells import Submission
 from autograder.submission.program import program_for
-from etude.executor import FREE
 from etude.failures import MissingName, StudentError, StudentStopped
 from etude.kernels import LABEL
 from etude.outcomes import Check, Outcome, failure_text
 
 OpenChannel = Callable[..., Any]
 """A program, and a worker that may run it first (or None) -> the channel to whatever runs it."""
-
-
-class ReferenceSubject:
-    """The reference as a student, in this process: it must pass, and what it was asked makes the probes."""
-
-    def __init__(self, material: Material):
-        self._material = material
-        self._recorder: Recorder | None = None
-        self._log: list[tuple[RawRequest, RawReply]] = []
-        self._check = ""
-        self.probes: dict[str, Probes] = {}
-        self._starts: list[int] = []
-        self._again: dict[str, Callable[[Any], BaseException | None]] = {}
-        self.rounding = Rounding(lambda: LocalChannel(material.reference_program), self._again)
-        self.scripts: dict[str, Script] = {}
-        """What each check asked of the reference and what it answered, by the check's name."""
-        self.to_be_run: set[str] = set()
-        """Checks that say something of what they pass, and so have to run."""
-        self.rehearsals: dict[str, list[RawRequest]] = {}
-        """A few requests of each exercise that forbids calls, to be made again while calls are noted."""
-
-    def student(self, exercise: str) -> None:
-        self._recorder = Recorder(LocalChannel(self._material.reference_program))
-        self._log = []
-
-    def begins(self, check: Check) -> RemoteStudent:
-        self._keep_script()
-        self._check = check.name
-        return RemoteStudent(self._recorder)
-
-    def example(self) -> None:
-        self._starts.append(len(self._recorder.log))
-
-    def _keep_script(self) -> None:
-        log = self._recorder.log
-        if self._check:
-            self.scripts[self._check] = Script([[entry for entry in log[start:end] if entry[0][0] != FREE]
-                                                for start, end in pairwise([*self._starts, len(log)])])
-            self._log += log
-        self._recorder.clear()
-        self._starts = []
-
-    def finished(self, exercise: str, outcomes: list[Outcome]) -> None:
-        for outcome in outcomes:
-            if outcome.failure is not None:
-                raise AutograderError(f"{self._material.unit.checks_path}: the reference itself fails "
-                                      f"{outcome.check.name} for {outcome.case}: {failure_text(outcome.failure)[0]}")
-        self._keep_script()
-        self._again |= {outcome.check.name: outcome.again for outcome in outcomes}
-        self.to_be_run |= {outcome.check.name for outcome in outcomes if outcome.said}
-        self._check = ""
-        self.probes[exercise] = Probes(self._material, exercise, self._log)
-        if self._material.unit.exercises[exercise].forbid:
-            self.rehearsals[exercise] = few([request for request, _ in self._log])
-        if exercise in self._material.unit.seeds_per_student:
-            for outcome in outcomes:  # everybody is asked something else
-                self.scripts.pop(outcome.check.name, None)
 
 
 class SubmissionSubject:
@@ -206,6 +145,9 @@ class GradedSubmission(SubmissionSubject):
         self._written: dict[str, list[str]] | None = None
         self._started, self._cpu_started = time.perf_counter(), time.process_time()
 
+    def wants(self, exercise: str) -> bool:
+        return self.submission.only is None or exercise in self.submission.only
+
     def student(self, exercise: str) -> None:
         if self._written is None:
             self._read_what_is_written()
@@ -223,7 +165,7 @@ class GradedSubmission(SubmissionSubject):
     def finished(self, exercise: str, outcomes: list[Outcome]) -> None:
         super().finished(exercise, outcomes)
         if self.seed(exercise) is not None:
-            self._confirm([outcome for outcome in outcomes if not outcome.passed])
+            self._confirm([outcome for outcome in outcomes if outcome.failure is not None])
 
     def _confirm(self, failed: Sequence[Outcome]) -> None:
         """Raise unless the reference passes where the student failed: it has not met a student's own examples yet."""
@@ -242,7 +184,8 @@ class GradedSubmission(SubmissionSubject):
         """Before any of the student's code runs; the worker, which has run none, may go on with it."""
         self._written = {}
         suspects = {exercise: Suspect(self._programs(exercise), self._material.contract(exercise),
-                                      self._forbidden(exercise)) for exercise in self._rehearsals}
+                                      self._forbidden(exercise))
+                    for exercise in self._rehearsals if self.wants(exercise)}
         if suspects:
             channel = self._open(parser())
             self._written = written(channel, suspects)

@@ -2,12 +2,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from types import SimpleNamespace
 
 from autograder.course import Course, Unit
 from autograder.errors import AutograderError, UsageError
+from autograder.solution.check_parts import parts_of
 from autograder.solution.percent import read_blocks
 from autograder.solution.source import contract_of, reference_cells, setup_sources
 from autograder.variants import Variant, load_variants
@@ -65,9 +67,17 @@ class Material:
         return [*self.reference_program, cell]
 
     @cached_property
+    def check_parts(self) -> dict[str, str] | None:
+        """Exercise -> what its checks are made of, in their order; None where that cannot be told."""
+        parts = parts_of(self.unit.checks_path.read_text(encoding="utf-8"))
+        return parts if parts is not None and parts.keys() == self.unit.exercises.keys() else None
+
+    @cached_property
     def digest(self) -> str:
-        """SHA-256 of everything that decides a grade but the submission: reference, checks, mistakes, limits."""
+        """SHA-256 of all of the course that decides a grade: reference, checks, mistakes, entries of course.yml."""
+        entries = [[id, one.title, one.points, one.forbid] for id, one in self.unit.exercises.items()]
         found = hashlib.sha256(self.course.limits.model_dump_json().encode())
+        found.update(json.dumps([self.unit.id, self.course.preload, entries]).encode())
         for path in (self.unit.solution_path, self.unit.checks_path, self.unit.variants_path):
             found.update(path.read_bytes() + b"\0")
         if self.unit.seeds_per_student:

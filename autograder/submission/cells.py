@@ -42,6 +42,8 @@ class Submission:
     """SHA-256 of the file's bytes, in hexadecimal."""
     notes: tuple[str, ...] = ()
     """What staff and student should know: a cell missing or given twice."""
+    only: frozenset[str] | None = None
+    """The exercises that are to be graded; None for all of the unit."""
 
 
 def valid_grade_id(value: object) -> str | None:

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 from etude.check_file import CheckFileError, crash_line, imported_anew, read_marks
+from etude.constants import none_of_loaded_modules
 from etude.failures import GraderFailed, StudentStopped
 from etude.outcomes import Check, Outcome
 from etude.shrink import smallest
@@ -57,7 +58,7 @@ def run_checks(files: Sequence[Path], subjects: Iterable[Subject], *, reference:
     `on_checks` gets the collected checks before the first subject. Raises `CheckFileError` for a broken check file.
     """
     session = _Session(subjects, reference, seed, exercises, shrink, on_checks)
-    with _clean_environment(), imported_anew(files):
+    with _clean_environment(), imported_anew(files), none_of_loaded_modules():
         code = pytest.main([*_arguments(files)], plugins=[session])
     if session.error is not None:
         raise session.error

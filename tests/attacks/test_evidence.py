@@ -13,7 +13,7 @@ import torch
 from autograder.course import Course, load_course
 from autograder.grading import grade as grading
 from autograder.grading.evidence import Suspect, called, parser, with_log, written
-from autograder.grading.subjects import ReferenceSubject
+from autograder.grading.reference import ReferenceSubject
 from autograder.remote.channel import RawRequest, SealedChannel
 from autograder.remote.student import RemoteStudent
 from autograder.report.html import render_class_page, render_student_page

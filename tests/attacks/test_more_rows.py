@@ -11,7 +11,8 @@ import torch
 from autograder.course import load_course
 from autograder.grading import diagnosis
 from autograder.grading.grade import run_unit_checks
-from autograder.grading.subjects import ReferenceSubject, sealed_channels
+from autograder.grading.reference import ReferenceSubject
+from autograder.grading.subjects import sealed_channels
 from autograder.remote.channel import Channel, LocalChannel, RawReply, SealedChannel
 from autograder.remote.student import RemoteStudent
 from autograder.report.audience import for_staff, for_students

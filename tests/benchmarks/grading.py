@@ -50,7 +50,8 @@ def sealed_against_local(rounds: int) -> tuple[float, float]:
 
     from autograder.course import load_course
     from autograder.grading.grade import Options, open_zygote, run_unit_checks, worker_limits
-    from autograder.grading.subjects import GradedSubmission, ReferenceSubject, sealed_channels
+    from autograder.grading.reference import ReferenceSubject
+    from autograder.grading.subjects import GradedSubmission, sealed_channels
     from autograder.remote.channel import LocalChannel
     from autograder.solution.material import Material
     from autograder.submission.reader import read_submissions

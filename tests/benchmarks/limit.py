@@ -55,7 +55,8 @@ def measure(rounds: int, profile_rounds: int = 2, exercises: Sequence[str] | Non
 
     from autograder.course import load_course
     from autograder.grading.grade import Options, open_zygote, run_unit_checks, worker_limits
-    from autograder.grading.subjects import GradedSubmission, ReferenceSubject, sealed_channels
+    from autograder.grading.reference import ReferenceSubject
+    from autograder.grading.subjects import GradedSubmission, sealed_channels
     from autograder.solution.material import Material
     from autograder.submission.reader import read_submissions
     torch.set_num_threads(1)

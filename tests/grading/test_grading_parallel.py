@@ -52,7 +52,7 @@ def crew(tiny: Course, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[l
     def hire(self: Any) -> Any:
         ours, theirs = multiprocessing.Pipe()
         hired.append(Player(self.play, theirs))
-        self._members.append(parallel._Member(hired[-1], ours))
+        self._members.append(parallel.Member(hired[-1], ours))
         return self._members[-1]
     monkeypatch.setattr(parallel.Crew, "_hire", hire)
 
@@ -159,7 +159,7 @@ def worked(course: Course, tasks: list[Any], monkeypatch: pytest.MonkeyPatch, **
             return task
         raise EOFError
     try:
-        parallel._work(str(course.root / "course.yml"), Options(**options),
+        parallel.serve(str(course.root / "course.yml"), Options(**options),
                        SimpleNamespace(recv=receive, send=sent.append))
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:

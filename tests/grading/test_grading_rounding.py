@@ -12,8 +12,9 @@ from tiny_course import CHECKS, RIGHT, handed_in, tiny_course
 from autograder.course import Course
 from autograder.grading import rounding
 from autograder.grading.grade import run_unit_checks
+from autograder.grading.reference import ReferenceSubject
 from autograder.grading.rounding import Disturbed, Kept, Rounding
-from autograder.grading.subjects import ReferenceSubject, SubmissionSubject
+from autograder.grading.subjects import SubmissionSubject
 from autograder.remote.channel import LocalChannel
 from autograder.remote.student import RemoteStudent
 from autograder.report.model import Report

@@ -11,8 +11,9 @@ from tiny_course import handed_in, tiny_course
 from autograder.course import Course
 from autograder.errors import AutograderError, UsageError
 from autograder.grading.grade import depends_on, run_unit_checks
+from autograder.grading.reference import ReferenceSubject
 from autograder.grading.seeds import SEED_VARIABLE, run_seed, student_seed
-from autograder.grading.subjects import GradedSubmission, ReferenceSubject
+from autograder.grading.subjects import GradedSubmission
 from autograder.remote.channel import LocalChannel, RawReply
 from autograder.report.model import Report
 from autograder.solution.material import Material
