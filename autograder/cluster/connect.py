@@ -26,8 +26,7 @@ def connected(cluster: str, workers: int) -> Iterator[Any]:
         import distributed
     except ImportError:
         raise UsageError(_EXTRA) from None
-    for name in ("distributed", "tornado"):  # what is lost is told by us, in one line
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    _quiet()
     if cluster == SLURM:
         with _slurm(workers) as started, distributed.Client(started) as client:
             yield _ready(client, "SLURM", QUEUE_SECONDS)
@@ -71,6 +70,13 @@ def _slurm(workers: int) -> Iterator[Any]:
             raise UsageError(f"--cluster slurm: jobs cannot be submitted: {_brief(error)}") from None
         _warn(cluster.scheduler_address)
         yield cluster
+
+
+def _quiet() -> None:
+    """What is lost is told by us, in one line; dask's configuration gives some loggers a level of their own."""
+    for name in ("distributed", "tornado", *logging.root.manager.loggerDict):
+        if name.partition(".")[0] in ("distributed", "tornado"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _warn(address: str) -> None:
