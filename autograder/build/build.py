@@ -83,6 +83,9 @@ def _fingerprints(course: Course, unit: Unit, files: dict[Path, str], check: boo
         kind = "missing"
     if kind and not check:
         from autograder.build.fingerprints import fingerprints
+        if unit.triton:
+            from autograder.grading.grade import demand_triton
+            demand_triton(unit)
         from autograder.solution.material import Material
 
         write_atomically(path, fingerprints(Material(course, unit), files[checks], checks.name, digest))
