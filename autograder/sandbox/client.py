@@ -134,24 +134,27 @@ class Zygote:
     def pid(self) -> int:
         return self._process.pid
 
-    def spawn(self, limits: Limits | None = None, *, layers: Collection[str] | None = None) -> Worker:
+    def spawn(self, limits: Limits | None = None, *, layers: Collection[str] | None = None,
+              memory: int | None = None) -> Worker:
         """A fresh sealed worker that has seen no student code. Close it, or use it as a context manager.
 
-        `layers`, fewer than the zygote's, is for negative controls in tests.
+        `layers`, fewer than the zygote's, is for negative controls in tests. `memory` is the descriptor of a file in
+        memory that grader and worker share; the worker finds it as `zygote.MEMORY_FD`.
         """
         expected = self.label.layers if layers is None else None
-        worker = self._spawn(limits or Limits(), self.layers if layers is None else layers, canary=False)
+        worker = self._spawn(limits or Limits(), self.layers if layers is None else layers, canary=False,
+                             memory=memory)
         if expected is not None and worker.layers != list(expected):
             worker.close()
             raise SandboxError(f"a worker was sealed with {worker.layers}; the label promises {expected}")
         return worker
 
-    def _spawn(self, limits: Limits, layers: Collection[str], canary: bool) -> Worker:
+    def _spawn(self, limits: Limits, layers: Collection[str], canary: bool, memory: int | None = None) -> Worker:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         order = {"do": "spawn", "limits": asdict(limits), "layers": sorted(layers), "canary": canary}
         try:
             with theirs:
-                answer = self._exchange(order, theirs.fileno())
+                answer = self._exchange(order, [theirs.fileno(), *([] if memory is None else [memory])])
             worker = Worker(self, answer["pid"], answer.get("pidfd"), ours, limits)
         except BaseException:
             ours.close()
@@ -189,11 +192,11 @@ class Zygote:
                 pass  # it became another program: the first report says that exec succeeded
             return labels.judge(labels.parse(report), worker.layers)
 
-    def _exchange(self, order: dict[str, Any], fd: int | None = None) -> dict[str, Any]:
+    def _exchange(self, order: dict[str, Any], fds_to_send: Sequence[int] = ()) -> dict[str, Any]:
         message = json.dumps(order).encode()
         with self._lock:
             try:
-                socket.send_fds(self._control, [message], [] if fd is None else [fd])
+                socket.send_fds(self._control, [message], list(fds_to_send))
                 answer, fds, _, _ = socket.recv_fds(self._control, _MESSAGE, 1, _CLOSE_ON_EXEC)
             except TimeoutError:
                 raise SandboxLost("the sandbox's first process does not answer") from None

@@ -13,7 +13,9 @@ MACHINE = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower()
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_NO_NEW_PRIVS = 38
+PR_SET_CHILD_SUBREAPER = 36
 _CAPABILITY_VERSION_3 = 0x20080522
+_PROT_READ_WRITE, _MAP_SHARED = 3, 1
 
 # Loaded at import, in the zygote: a sealed worker could not open the library any more.
 _libc = ctypes.CDLL(None, use_errno=True) if LINUX else None
@@ -46,6 +48,17 @@ def syscall(number: int, *args: object) -> int:
 def advise(address: ctypes.c_void_p, length: int, advice: int) -> bool:
     """madvise(2); whether it was taken."""
     return _libc is not None and _libc.madvise(address, ctypes.c_size_t(length), advice) == 0
+
+
+def map_shared(fd: int, length: int) -> ctypes.Array[ctypes.c_char]:
+    """mmap(2) of a whole file, shared and writable. Python's own mmap asks for more than a sealed worker may do."""
+    if _libc is None:
+        raise OSError("memory is shared by descriptor on Linux only")
+    _libc.mmap.restype = ctypes.c_void_p
+    address = _libc.mmap(None, ctypes.c_size_t(length), _PROT_READ_WRITE, _MAP_SHARED, fd, ctypes.c_long(0))
+    if address in (None, ctypes.c_void_p(-1).value):
+        raise OSError(ctypes.get_errno(), "the shared memory cannot be mapped")
+    return (ctypes.c_char * length).from_address(address)
 
 
 def drop_capabilities() -> None:

@@ -4,12 +4,14 @@ It is exec'ed, never forked from the grader, and takes orders from a socket that
 
     configuration                       -> ready, or an error
     spawn (limits, layers) + a socket   -> the worker's pid, and a pidfd where the system has them
+      and, if need be, memory to share
     reap (pid)                          -> wait status and CPU seconds
 
 It must stay single-threaded: a fork of a process with threads can leave their locks locked for ever.
 """
 from __future__ import annotations
 
+import fcntl
 import gc
 import importlib
 import json
@@ -33,6 +35,8 @@ from etude import wire
 
 CONTROL_MESSAGE = 1 << 16
 DATA_FD = 3
+MEMORY_FD = 4
+"""In a worker that was spawned with memory to share."""
 HELLO = 0
 """Kind of the first frame on a worker's socket: the layers that were applied, joined by commas."""
 _MAX_FDS = 64
@@ -62,13 +66,13 @@ class Zygote:
         while True:
             while not poller.poll(0) and next(chores, "done") != "done":
                 pass
-            message, fds, _, _ = socket.recv_fds(self.control, CONTROL_MESSAGE, 1)
+            message, fds, _, _ = socket.recv_fds(self.control, CONTROL_MESSAGE, 2)
             if not message:
                 return
             order = json.loads(message)
             try:
                 if order["do"] == "spawn":
-                    self.spawn(order, fds[0])
+                    self.spawn(order, fds)
                 else:
                     self.reap(order["pid"])
             except OSError as error:  # no process, no file left on this machine: that worker's problem alone
@@ -77,14 +81,15 @@ class Zygote:
     def reply(self, answer: dict[str, Any], fds: Sequence[int] = ()) -> None:
         socket.send_fds(self.control, [json.dumps(answer).encode()], list(fds))
 
-    def spawn(self, order: dict[str, Any], data: int) -> None:
+    def spawn(self, order: dict[str, Any], fds: Sequence[int]) -> None:
         zygote = os.getpid()
         try:
             pid = os.fork()
             if pid == 0:
-                self.child(zygote, order, data)
+                self.child(zygote, order, fds)
         finally:
-            os.close(data)
+            for fd in fds:
+                os.close(fd)
         # Opened here, where the pid cannot have been reused: only this process could reap it.
         pidfds = _pidfd(pid)
         self.reply({"pid": pid}, pidfds)
@@ -95,16 +100,19 @@ class Zygote:
         _, status, usage = os.wait4(pid, 0)
         self.reply({"status": status, "cpu_seconds": usage.ru_utime + usage.ru_stime})
 
-    def child(self, zygote: int, order: dict[str, Any], data: int) -> NoReturn:
-        """The worker: keep one socket, seal, say so, serve. Nothing of the zygote's code runs after that."""
+    def child(self, zygote: int, order: dict[str, Any], fds: Sequence[int]) -> NoReturn:
+        """The worker: keep one socket, and the memory to share, seal, say so, serve. Nothing of the zygote's code runs
+        after that."""
         code = 70
         try:
             libc.die_with_parent(zygote)
             self.control.detach()  # its descriptor goes in the next lines; the object must not close it again
-            os.dup2(data, DATA_FD)
+            # By way of numbers that are free: one of those that came may be where the other has to go.
+            for number, fd in enumerate([fcntl.fcntl(fd, fcntl.F_DUPFD, _MAX_FDS // 2) for fd in fds]):
+                os.dup2(fd, DATA_FD + number)
             # Opened anew: workers that shared an open file would share their place in it.
             os.dup2(os.open(self.input, os.O_RDONLY), 0)
-            os.closerange(DATA_FD + 1, _MAX_FDS)
+            os.closerange(DATA_FD + len(fds), _MAX_FDS)
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             random.seed(0)  # Python seeds it anew in every fork; the same submission must get the same report
             sys.meta_path[:] = [self.refuse]

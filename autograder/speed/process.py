@@ -1,0 +1,132 @@
+"""Processes to be timed: the sealed worker on a CPU; where a GPU is open, one that the kernel can only limit.
+
+CUDA needs devices, files, threads and calls that the seal refuses, and Triton runs compilers. So an open process has
+an environment, a home and a session of its own, limits, and nothing else between it and the files of its user:
+docs/speed.md says what to do about that.
+"""
+from __future__ import annotations
+
+import os
+import resource
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+
+from autograder.errors import AutograderError
+from autograder.sandbox import libc
+from autograder.sandbox.limits import Limits
+from autograder.sandbox.worker import Worker
+
+_PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME")
+_LARGEST_FILE = 256 << 20
+_STOPPED, _GONE = "T", ("Z", "X", "")
+STOP_SECONDS = 5.0
+
+
+class OpenProcess:
+    """A process that is limited, not sealed, and everything that it started; keeper of its one `Worker`."""
+
+    resident = 1 << 30
+    """What Python, PyTorch and a GPU's driver may take beyond the course's limit."""
+
+    def __init__(self, limits: Limits, memory: int | None, interpret: bool = False):
+        """`memory`: descriptor of shared memory. `interpret`: Triton's kernels run in its interpreter."""
+        libc.hide_memory()  # no process of this user may attach to the grader or read its memory
+        if libc.LINUX:  # what a worker leaves behind becomes our child, and can be ended
+            libc.prctl(libc.PR_SET_CHILD_SUBREAPER, 1)
+        self._others = _children()
+        self._home = tempfile.TemporaryDirectory(prefix="etude-speed-")
+        home = self._home.name
+        environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ} | {
+            "HOME": home, "TMPDIR": home, "TRITON_CACHE_DIR": f"{home}/triton", "LANG": "C.UTF-8",
+            "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1",
+            **({"TRITON_INTERPRET": "1"} if interpret else {})}
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        fds = [theirs.fileno(), *([] if memory is None else [memory])]
+        with theirs:
+            try:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-s", "-m", "autograder.speed.worker", str(fds[0]), str(fds[-1]),
+                     str(limits.cpu_seconds)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL, pass_fds=fds, cwd=home, env=environment, start_new_session=True)
+            except OSError as error:
+                ours.close()
+                raise AutograderError(f"no process to time could be started: {error}") from None
+        pid = self._process.pid
+        self.worker = Worker(self, pid, os.pidfd_open(pid) if hasattr(os, "pidfd_open") else None, ours, limits)
+
+    def reap(self, worker: Worker) -> tuple[int, float]:
+        """(wait status, CPU seconds), after the process, its group and whatever else it started are gone."""
+        with suppress(ProcessLookupError):
+            os.killpg(worker.pid, signal.SIGKILL)
+        _, status, usage = os.wait4(worker.pid, 0)
+        self._process.returncode = os.waitstatus_to_exitcode(status)
+        while strays := _children() - self._others:
+            for pid in strays:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                with suppress(ChildProcessError):
+                    os.waitpid(pid, 0)
+        self._home.cleanup()
+        return status, usage.ru_utime + usage.ru_stime
+
+
+def open_worker(limits: Limits, memory: int | None, interpret: bool = False) -> Worker:
+    """A fresh process that is limited, not sealed."""
+    worker = OpenProcess(limits, memory, interpret).worker
+    worker.read_hello()
+    return worker
+
+
+def limit_this_process(cpu_seconds: int) -> list[str]:
+    """Limits that leave CUDA and Triton's compilers alive: CPU time, size of files, no core dumps."""
+    libc.die_with_parent(os.getppid())
+    for limit, value in ((resource.RLIMIT_CPU, cpu_seconds), (resource.RLIMIT_FSIZE, _LARGEST_FILE),
+                         (resource.RLIMIT_CORE, 0)):
+        hard = resource.getrlimit(limit)[1]
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(limit, (value, value))
+    return ["rlimits"]
+
+
+def hold(worker: Worker) -> None:
+    """Stop the process, and come back when it stands still: what is done now it can neither see nor disturb."""
+    with suppress(ProcessLookupError):
+        os.kill(worker.pid, signal.SIGSTOP)
+    deadline = time.monotonic() + STOP_SECONDS
+    while _state(worker.pid) not in (_STOPPED, *_GONE):
+        if time.monotonic() > deadline:
+            raise AutograderError(f"process {worker.pid} could not be stopped between two calls")
+        select.select([], [], [], 0.0002)
+
+
+def let_go(worker: Worker) -> None:
+    """Let a process that was held go on."""
+    with suppress(ProcessLookupError):
+        os.kill(worker.pid, signal.SIGCONT)
+
+
+def _state(pid: int) -> str:
+    return (_stat(pid) or [""])[0]
+
+
+def _stat(pid: int | str) -> list[str]:
+    """The fields of /proc/PID/stat from the state on; none for a process that is gone."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def _children() -> set[int]:
+    """The processes whose parent this one is."""
+    if not libc.LINUX:
+        return set()
+    me = str(os.getpid())
+    return {int(name) for name in os.listdir("/proc") if name.isdigit() and _stat(name)[1:2] == [me]}

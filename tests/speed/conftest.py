@@ -1,0 +1,21 @@
+"""A zygote whose workers are timed: `spawn` gives sealed workers that share memory with the test."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.speed.kernels import sealed_spawn
+
+
+@pytest.fixture(scope="session")
+def timing_zygote() -> Iterator[Any]:
+    from autograder.sandbox.client import Zygote
+    with Zygote(serve="autograder.speed.worker:serve") as zygote:
+        yield zygote
+
+
+@pytest.fixture
+def spawn(timing_zygote: Any) -> Any:
+    return sealed_spawn(timing_zygote)
