@@ -1,4 +1,4 @@
-"""The command line: `autograder grade | verify | build | release | doctor`.
+"""The command line: `autograder grade | verify | build | release | bench | doctor`.
 
 Nothing heavy is imported before a command needs it, so that `--help` answers at once.
 """
@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from autograder.commands import new
+from autograder.commands.bench import bench
 from autograder.commands.compare import compare
 from autograder.commands.export import app as export_app
 from autograder.commands.marks import marks
@@ -25,6 +26,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=N
 app.add_typer(export_app, name="export")
 app.command("new-course")(new.new_course)
 app.command("new-exercise")(new.new_exercise)
+app.command()(bench)
 app.command()(marks)
 app.command()(compare)
 app.command()(similar)

@@ -69,8 +69,13 @@ def called(channel: Channel, forbidden: Sequence[str], requests: Sequence[RawReq
         found = _result(ask_many(channel, [_request("etude_log_stop")])[0])
     except (StudentError, StudentStopped):
         return []
+    return forbidden_calls(found, forbidden)
+
+
+def forbidden_calls(noted: Any, forbidden: Sequence[str]) -> list[str]:
+    """A line for every place at which something forbidden was called, of what `etude_log_stop` gave."""
     places: dict[tuple[str, str], None] = {}
-    for name, label, line in _rows(found, (str, str, int)):
+    for name, label, line in _rows(noted, (str, str, int)):
         for rule in forbidden:
             if _is(name, rule):
                 places[f"{label}, line {line}", rule] = None

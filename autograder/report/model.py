@@ -68,6 +68,23 @@ class Diagnosis(_Model):
     certainty: Literal["all probes", "this example"]
 
 
+class SpeedFigures(_Model):
+    """What `autograder bench` measured of one workload."""
+
+    workload: Text
+    device: Text
+    verdict: Literal["pass", "fail", "inconclusive", "pending"]
+    seconds: float | None = None
+    """Of a call; the median. None where a call was wrong."""
+    reference_seconds: float | None = None
+    ratio: float | None = None
+    low: float | None = None
+    high: float | None = None
+    """The 95 % interval of the ratio."""
+    fraction: float | None = None
+    """Of the ceiling that was measured in the same session."""
+
+
 class CheckResult(_Model):
     name: Text
     title: Text
@@ -79,6 +96,8 @@ class CheckResult(_Model):
     """Points for speed: the message holds figures, and nothing of hidden inputs."""
     pending: bool = False
     """Neither passed nor failed, until `autograder bench` settles it. The score is 0 until then."""
+    figures: list[SpeedFigures] = Field(default_factory=list)
+    """Of a speed check that was measured; one for each workload."""
     message: Text = ""
     """First line: what, where, expected, got. Further lines: what to try. For a check that passed, what it found out,
     usually nothing."""

@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -82,12 +83,12 @@ class Device:
         count = _COPIED_BYTES[self.kind]
         source = torch.ones(count, dtype=torch.uint8, device=self.torch)
         target = torch.empty_like(source)
-        copy = self._seconds(lambda: target.copy_(source), clock)
+        copy = self._seconds(partial(target.copy_, source), clock)
         del source, target
         size, rates = _MATRIX_SIZE[self.kind], {}
         for name in types:
             left = torch.ones(size, size, dtype=getattr(torch, name), device=self.torch)
-            rates[name] = 2 * size**3 / self._seconds(lambda left=left: left @ left, clock)
+            rates[name] = 2 * size**3 / self._seconds(partial(torch.matmul, left, left), clock)
         return Ceilings(2 * count / copy, rates)
 
     def _seconds(self, work: Callable[[], Any], clock: Clock) -> float:

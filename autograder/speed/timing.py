@@ -24,7 +24,7 @@ from autograder.speed.memory import LINE, Layout, Shared
 from autograder.speed.process import hold, let_go
 from autograder.speed.session import Fault
 from autograder.speed.statistics import Rules
-from autograder.speed.worker import CALL, ERROR, OPEN
+from autograder.speed.worker import CALL, ERROR, OPEN, WATCHED
 from etude import wire
 from etude.kernels.workload import Workload
 
@@ -80,6 +80,19 @@ class Bench:
             try:
                 self._open(worker, program)
                 return self._calls(worker, seeds, verify)
+            except WorkerFailure as failure:
+                raise Fault(f"the process was stopped: {failure}") from None
+
+    def noted(self, program: Program, seed: int) -> Any:
+        """What one call, which is not timed, calls of PyTorch; `program` ends with what notes it."""
+        with self._spawn(self._memory.descriptor, self._memory.size) as worker:
+            try:
+                self._open(worker, program)
+                for lines, layout, tensor in zip(self._memory.slots[0][len(self._outputs):], self._inputs,
+                                                 self._drawn(seed), strict=True):
+                    layout.view(lines).copy_(tensor)
+                self._device.synchronize()
+                return self._ask(worker, WATCHED, {"slot": 0}, COMPILE_SECONDS)
             except WorkerFailure as failure:
                 raise Fault(f"the process was stopped: {failure}") from None
 
