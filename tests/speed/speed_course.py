@@ -12,9 +12,9 @@ import pytest
 
 from autograder.course import Course, load_course
 from autograder.speed.timing import Bench
+from autograder.submission.cells import Cell, Submission
 from tests.speed.kernels import RULES
 from tests.tiny_course import notebook_of
-from autograder.submission.cells import Cell, Submission
 
 COURSE = """\
 schema: 1
