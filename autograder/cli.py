@@ -15,6 +15,7 @@ from autograder.commands import new
 from autograder.commands.bench import bench
 from autograder.commands.compare import compare
 from autograder.commands.export import app as export_app
+from autograder.commands.leaderboard import leaderboard
 from autograder.commands.marks import marks
 from autograder.commands.options import CourseOption, load
 from autograder.commands.similar import similar
@@ -27,6 +28,7 @@ app.add_typer(export_app, name="export")
 app.command("new-course")(new.new_course)
 app.command("new-exercise")(new.new_exercise)
 app.command()(bench)
+app.command()(leaderboard)
 app.command()(marks)
 app.command()(compare)
 app.command()(similar)

@@ -169,6 +169,8 @@ class Policy(_Model):
     """Which of several submissions counts: the one with the highest mark, or the one handed in last."""
     extensions: FileName | None = None
     """A CSV file beside course.yml, with the columns student, unit and until."""
+    leaderboard: FileName | None = None
+    """A CSV file beside course.yml, with the column student: who takes part in `autograder leaderboard`."""
 
     def deadline(self, unit: str) -> datetime | None:
         return moment(self.deadlines[unit]) if unit in self.deadlines else None

@@ -135,12 +135,13 @@ def open_session(device: Device, material: Material, checks: Sequence[SpeedCheck
     if device.kind != CPU or material.unit.triton:
         yield session(lambda memory, size: open_worker(of_size(size), memory, interpret=device.kind == CPU))
         return
-    with _sealing_zygote(material, unsandboxed) as zygote:
+    with sealing_zygote(material, unsandboxed) as zygote:
         yield session(lambda memory, size: zygote.spawn(of_size(size), memory=memory))
 
 
 @contextmanager
-def _sealing_zygote(material: Material, unsandboxed: bool) -> Iterator[Any]:
+def sealing_zygote(material: Material, unsandboxed: bool) -> Iterator[Any]:
+    """A zygote whose workers are timed. Raises `SandboxError` where the seal does not hold and that is not accepted."""
     from autograder.sandbox.client import Zygote
     with Zygote(preload=material.course.preload, serve=SERVE) as zygote:
         if zygote.label.name != "ENFORCED" and not unsandboxed:

@@ -99,7 +99,7 @@ def hold(worker: Worker) -> None:
     with suppress(ProcessLookupError):
         os.kill(worker.pid, signal.SIGSTOP)
     deadline = time.monotonic() + STOP_SECONDS
-    while _state(worker.pid) not in (_STOPPED, *_GONE):
+    while state(worker.pid) not in (_STOPPED, *_GONE):
         if time.monotonic() > deadline:
             raise AutograderError(f"process {worker.pid} could not be stopped between two calls")
         select.select([], [], [], 0.0002)
@@ -111,7 +111,8 @@ def let_go(worker: Worker) -> None:
         os.kill(worker.pid, signal.SIGCONT)
 
 
-def _state(pid: int) -> str:
+def state(pid: int) -> str:
+    """The state of a process as /proc has it: `T` is stopped; empty for one that is gone."""
     return (_stat(pid) or [""])[0]
 
 

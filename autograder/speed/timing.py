@@ -64,19 +64,19 @@ class Bench:
         layouts = [*self._outputs, *self._inputs]
         of_slot = LINE * sum(layout.lines for layout in layouts)
         cache = device.cache_bytes if cache_bytes is None else cache_bytes
-        self._memory: Shared = device.memory(layouts, max(LEAST_SLOTS, -(-CACHES * cache // of_slot)))
-        self._masters = [torch.zeros(layout.lines, LINE, dtype=torch.uint8, device=device.torch)
+        self.memory: Shared = device.memory(layouts, max(LEAST_SLOTS, -(-CACHES * cache // of_slot)))
+        self.masters = [torch.zeros(layout.lines, LINE, dtype=torch.uint8, device=device.torch)
                          for layout in self._inputs]
 
     def close(self) -> None:
-        self._memory.close()
+        self.memory.close()
 
     def block(self, program: Program, seeds: Sequence[int], verify: bool = True) -> list[float]:
         """Seconds of the timed calls; the warm-ups come first and differ in nothing. Raises `Fault`.
 
         `verify` is off for the no-op by which the constant cost is found.
         """
-        with self._spawn(self._memory.descriptor, self._memory.size) as worker:
+        with self._spawn(self.memory.descriptor, self.memory.size) as worker:
             try:
                 self._open(worker, program)
                 return self._calls(worker, seeds, verify)
@@ -85,10 +85,10 @@ class Bench:
 
     def noted(self, program: Program, seed: int) -> Any:
         """What one call, which is not timed, calls of PyTorch; `program` ends with what notes it."""
-        with self._spawn(self._memory.descriptor, self._memory.size) as worker:
+        with self._spawn(self.memory.descriptor, self.memory.size) as worker:
             try:
                 self._open(worker, program)
-                for lines, layout, tensor in zip(self._memory.slots[0][len(self._outputs):], self._inputs,
+                for lines, layout, tensor in zip(self.memory.slots[0][len(self._outputs):], self._inputs,
                                                  self._drawn(seed), strict=True):
                     layout.view(lines).copy_(tensor)
                 self._device.synchronize()
@@ -100,7 +100,7 @@ class Bench:
         reply = self._ask(worker, OPEN, {
             "cells": [dict(cell) for cell in program], "call": self._workload.call,
             "layouts": [[list(layout.shape), layout.dtype] for layout in (*self._outputs, *self._inputs)],
-            "settings": dict(self._workload.settings), "handles": self._memory.handles(), "size": self._memory.size,
+            "settings": dict(self._workload.settings), "handles": self.memory.handles(), "size": self.memory.size,
             "cuda": self._device.kind == "cuda"}, COMPILE_SECONDS)
         if not (isinstance(reply, dict) and reply.get("found") is True):
             errors = reply.get("errors") if isinstance(reply, dict) else None
@@ -109,14 +109,14 @@ class Bench:
 
     def _calls(self, worker: Worker, seeds: Sequence[int], verify: bool) -> list[float]:
         seconds: list[float] = []
-        left: list[_Call | None] = [None] * len(self._memory.slots)
+        left: list[_Call | None] = [None] * len(self.memory.slots)
         hold(worker)
         for number, seed in enumerate(seeds, 1):
             slot = number % len(left)
             self._check_left(left[slot], slot)
             left[slot] = None
             inputs = self._drawn(seed)
-            for layout, master, tensor in zip(self._inputs, self._masters, inputs, strict=True):
+            for layout, master, tensor in zip(self._inputs, self.masters, inputs, strict=True):
                 layout.view(master).copy_(tensor)
             taken, found = self._timed(worker, slot, seed, first=number == 1)
             seconds.append(taken)
@@ -136,17 +136,17 @@ class Bench:
 
     def _timed(self, worker: Worker, slot: int, seed: int, first: bool) -> tuple[float, list[Tensor]]:
         """(seconds, a copy of the outputs); what was gathered before the clock stopped is the same as in the copy."""
-        buffers = self._memory.slots[slot]
+        buffers = self.memory.slots[slot]
         outputs, shared = buffers[:len(self._outputs)], buffers[len(self._outputs):]
         chance = torch.Generator(self._device.torch).manual_seed(seed ^ 0x5EED)
         repairs = [self._some_lines(len(lines), -(-len(lines) // REPAIRED), chance) for lines in shared]
         samples = [self._some_lines(len(lines), SAMPLES, chance) for lines in outputs]
         for lines in outputs:
             lines.fill_(POISON)
-        for lines, master, places in zip(shared, self._masters, repairs, strict=True):
+        for lines, master, places in zip(shared, self.masters, repairs, strict=True):
             lines.copy_(master)
             lines.index_fill_(0, places, POISON)
-        late = [master[places] for master, places in zip(self._masters, repairs, strict=True)]
+        late = [master[places] for master, places in zip(self.masters, repairs, strict=True)]
         request = {"slot": slot}
         self._device.synchronize()
 
@@ -172,8 +172,8 @@ class Bench:
         return torch.randint(count, (min(count, wanted),), generator=chance, device=self._device.torch)
 
     def _verify(self, number: int, inputs: Sequence[Tensor], slot: int, found: Sequence[Tensor]) -> None:
-        shared = self._memory.slots[slot][len(self._outputs):]
-        for index, (lines, master) in enumerate(zip(shared, self._masters, strict=True)):
+        shared = self.memory.slots[slot][len(self._outputs):]
+        for index, (lines, master) in enumerate(zip(shared, self.masters, strict=True)):
             if not torch.equal(lines, master):
                 raise Fault(f"call {number} wrote to its input number {index + 1}, or past the end of another tensor")
         expected = self._workload.expected(*inputs, **self._workload.settings)
@@ -186,7 +186,7 @@ class Bench:
 
     def _check_left(self, call: _Call | None, slot: int) -> None:
         """The outputs of the slot's last call must be what they were when it was verified."""
-        for lines, was in zip(self._memory.slots[slot], call.outputs if call else (), strict=False):
+        for lines, was in zip(self.memory.slots[slot], call.outputs if call else (), strict=False):
             if not torch.equal(lines, was):
                 raise Fault(f"the output of call {call.number} was changed after the call")
 

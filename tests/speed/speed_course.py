@@ -5,12 +5,15 @@ A program whose text says `# takes 0.02` takes that long by `PlannedClock`, in e
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from autograder.course import Course, load_course
+from autograder.speed import bench
+from autograder.speed.device import Ceilings
 from autograder.speed.timing import Bench
 from autograder.submission.cells import Cell, Submission
 from tests.speed.kernels import RULES
@@ -125,14 +128,16 @@ class PlannedClock:
     def install(self, monkeypatch: pytest.MonkeyPatch) -> PlannedClock:
         block = Bench.block
 
-        def planned(bench: Bench, program: Any, seeds: Any, verify: bool = True) -> list[float]:
+        def planned(of: Bench, program: Any, seeds: Any, verify: bool = True) -> list[float]:
             said = re.findall(r"# takes ([\d.e-]+)", program[-1]["source"])
             self.step = float(said[-1]) if said else 1e-4
-            return block(bench, program, seeds, verify)
+            return block(of, program, seeds, verify)
         monkeypatch.setattr(Bench, "block", planned)
         return self
 
 
-def planned(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What `run_bench` measures with."""
+def planned(monkeypatch: pytest.MonkeyPatch, zygote: Any) -> dict[str, Any]:
+    """What `run_bench` measures with; workers come from `zygote`, as starting one takes seconds."""
+    monkeypatch.setattr(bench, "sealing_zygote", lambda *args: nullcontext(zygote))
+    monkeypatch.setattr(bench.Device, "ceilings", lambda *args: Ceilings(1e8, {"float32": 1e10}))
     return {"rules": RULES, "clock": PlannedClock().install(monkeypatch), "cache_bytes": 0}

@@ -48,14 +48,19 @@ def results(graded, tmp_path):
     return shutil.copytree(graded[2], tmp_path / "results")
 
 
+@pytest.fixture
+def measuring(monkeypatch, timing_zygote):
+    return planned(monkeypatch, timing_zygote)
+
+
 def run(graded, results, measuring, kind="cpu", **options):
     return run_bench(graded[0], [], [graded[1]], results, kind, options.get("plot"), options.get("json"), **measuring)
 
 
-def test_points_are_pending_then_settled_and_nothing_else_changes(graded, results, monkeypatch, capsys):
+def test_points_are_pending_then_settled_and_nothing_else_changes(graded, results, measuring, capsys):
     before = {name: stored(results, name) for name in ("fast", "middling", "slow", "nothing", "fallen")}
     assert all(report.exercises[0].status == "pending" and report.score == 1 for report in before.values())
-    assert run(graded, results, planned(monkeypatch)) == 0
+    assert run(graded, results, measuring) == 0
     after = {name: stored(results, name) for name in before}
     assert {name: report.score for name, report in after.items()} == pytest.approx(
         {"fast": 4, "middling": 1 + 1.53, "slow": 1, "nothing": 1, "fallen": 1}, abs=0.02)
@@ -71,11 +76,10 @@ def test_points_are_pending_then_settled_and_nothing_else_changes(graded, result
     said = capsys.readouterr().out
     assert "1.01 x reference" in said and f"roofline: {results}" in said
     assert "<svg" in (results / "roofline.svg").read_text()
-    assert "3.40 times" in (results / "middling" / "kernels.html").read_text()
+    assert "3.42 times" in (results / "middling" / "kernels.html").read_text()
 
 
-def test_a_second_run_changes_no_byte(graded, results, monkeypatch, capsys):
-    measuring = planned(monkeypatch)
+def test_a_second_run_changes_no_byte(graded, results, measuring, capsys):
     run(graded, results, measuring)
     before = {path: path.read_bytes() for path in results.rglob("*.json")}
     capsys.readouterr()
@@ -84,8 +88,8 @@ def test_a_second_run_changes_no_byte(graded, results, monkeypatch, capsys):
     assert {path: path.read_bytes() for path in results.rglob("*.json")} == before
 
 
-def test_grading_again_keeps_what_was_settled(graded, results, monkeypatch):
-    run(graded, results, planned(monkeypatch))
+def test_grading_again_keeps_what_was_settled(graded, results, measuring):
+    run(graded, results, measuring)
     settled = (results / "fast" / "kernels.json").read_bytes()
     assert grade(graded[0], graded[1], results) == 0
     assert (results / "fast" / "kernels.json").read_bytes() == settled
@@ -93,27 +97,27 @@ def test_grading_again_keeps_what_was_settled(graded, results, monkeypatch):
 
 @pytest.mark.parametrize("speed", ["{}", "{h200: {full: 1.2, zero: 10.0, ceiling: 0.9}}",
                                    "{default: {full: 1.2, zero: 10.0, ceiling: 0.9}}"])
-def test_a_cpu_settles_nothing_unless_the_course_has_thresholds_for_it(graded, results, monkeypatch, tmp_path, speed):
+def test_a_cpu_settles_nothing_unless_the_course_has_thresholds_for_it(graded, results, measuring, tmp_path, speed):
     course = speed_course(tmp_path / "other", speed)
     before = stored(results, "fast")
-    code = run_bench(course, [], [graded[1] / "fast"], results, "cpu", None, None, **planned(monkeypatch))
+    code = run_bench(course, [], [graded[1] / "fast"], results, "cpu", None, None, **measuring)
     check = check_of(stored(results, "fast"))
     assert code == 1 and check.pending and check.score == 0
     assert check.message == "Pending: course.yml has no speed thresholds for cpu."
     assert stored(results, "fast").score == before.score
 
 
-def test_another_file_than_was_graded_is_not_timed(graded, results, monkeypatch, tmp_path, capsys):
+def test_another_file_than_was_graded_is_not_timed(graded, results, measuring, tmp_path, capsys):
     other = handed_in(tmp_path, fast=KERNEL.format(seconds=0.005))
     before = (results / "fast" / "kernels.json").read_bytes()
-    assert run_bench(graded[0], [], [other], results, "cpu", None, None, **planned(monkeypatch)) == 1
+    assert run_bench(graded[0], [], [other], results, "cpu", None, None, **measuring) == 1
     assert "not the file that" in capsys.readouterr().err
     assert (results / "fast" / "kernels.json").read_bytes() == before
 
 
-def test_without_submissions_the_reference_is_timed_against_itself(graded, monkeypatch, tmp_path, capsys):
+def test_without_submissions_the_reference_is_timed_against_itself(graded, measuring, tmp_path, capsys):
     file = tmp_path / "figures.json"
-    code = run_bench(graded[0], ["kernels"], [], None, "cpu", tmp_path / "roof.png", file, **planned(monkeypatch))
+    code = run_bench(graded[0], ["kernels"], [], None, "cpu", tmp_path / "roof.png", file, **measuring)
     found = json.loads(file.read_text())
     assert code == 0 and found["device"]["device"] == "cpu"
     assert [one["ratio"] for one in found["measurements"]] == [pytest.approx(1.0)]

@@ -78,7 +78,7 @@ def test_exploits_of_a_gpu(bench, source):
 
 
 def test_the_working_set_is_ten_times_the_cache_that_could_be_pinned(bench):
-    total = sum(lines.numel() for slot in bench._memory.slots for lines in slot)
+    total = sum(lines.numel() for slot in bench.memory.slots for lines in slot)
     assert total >= 10 * Device("cuda").cache_bytes
 
 
