@@ -1,8 +1,8 @@
 """Processes to be timed: the sealed worker on a CPU; where a GPU is open, one that the kernel can only limit.
 
 CUDA needs devices, files, threads and calls that the seal refuses, and Triton runs compilers. So an open process has
-an environment, a home and a session of its own, limits, and nothing else between it and the files of its user:
-docs/speed.md says what to do about that.
+an environment, a home and a session of its own, limits, and, where the kernel has Landlock, only the files that these
+need: neither the course nor the results. No filter of system calls stands behind that; docs/speed.md says what follows.
 """
 from __future__ import annotations
 
@@ -17,13 +17,17 @@ import tempfile
 import time
 from contextlib import suppress
 
+import autograder
+import etude
 from autograder.errors import AutograderError
-from autograder.sandbox import libc
+from autograder.sandbox import landlock, libc
 from autograder.sandbox.limits import Limits
 from autograder.sandbox.worker import Worker
 
 _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME")
 _LARGEST_FILE = 256 << 20
+_SYSTEM = ("/bin", "/sbin", "/usr", "/lib", "/lib32", "/lib64", "/opt", "/etc", "/sys")
+_DEVICES = ("/dev", "/proc")
 _STOPPED, _GONE = "T", ("Z", "X", "")
 STOP_SECONDS = 5.0
 
@@ -84,14 +88,22 @@ def open_worker(limits: Limits, memory: int | None, interpret: bool = False) -> 
 
 
 def limit_this_process(cpu_seconds: int) -> list[str]:
-    """Limits that leave CUDA and Triton's compilers alive: CPU time, size of files, no core dumps."""
+    """Limits that leave CUDA and Triton's compilers alive; returns the names of those applied.
+
+    CPU time, size of files, no core dumps; files and TCP by Landlock, where the kernel has it.
+    """
     libc.die_with_parent(os.getppid())
     for limit, value in ((resource.RLIMIT_CPU, cpu_seconds), (resource.RLIMIT_FSIZE, _LARGEST_FILE),
                          (resource.RLIMIT_CORE, 0)):
         hard = resource.getrlimit(limit)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(limit, (value, value))
-    return ["rlimits"]
+    code = [os.path.dirname(module.__file__) for module in (autograder, etude)]
+    search = os.environ.get("LD_LIBRARY_PATH", "").split(":") + [os.environ.get("CUDA_HOME", "")]
+    packages = [entry for entry in sys.path if os.path.basename(entry) in ("site-packages", "dist-packages")]
+    readable = [*_SYSTEM, sys.prefix, sys.base_prefix, *packages, *code, *filter(None, search)]
+    shut = landlock.allow_only(landlock.abi(), readable, [*_DEVICES, os.environ["HOME"]])
+    return ["rlimits", *(["landlock"] if shut else [])]
 
 
 def hold(worker: Worker) -> None:
