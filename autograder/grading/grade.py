@@ -104,10 +104,11 @@ def _failure(submission: Submission, error: Exception) -> str:
 
 
 @contextmanager
-def open_zygote(course: Course, options: Options, kernels: bool = False) -> Iterator[Any]:
+def open_zygote(course: Course, options: Options, kernels: bool = False,
+                serve: str = "etude.executor:serve") -> Iterator[Any]:
     """A zygote whose label the options accept; with `kernels`, one that interprets Triton."""
     from autograder.sandbox.client import KERNELS, Zygote
-    with Zygote(preload=[*course.preload, *(KERNELS if kernels else ())]) as zygote:
+    with Zygote(preload=[*course.preload, *(KERNELS if kernels else ())], serve=serve) as zygote:
         if zygote.label.name != "ENFORCED" and not options.unsandboxed:
             raise SandboxError(f"the sandbox does not hold here ({zygote.label.name}): {REPEAT_HINT}")
         yield zygote

@@ -6,11 +6,11 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from autograder.course import SpeedThresholds
-from autograder.errors import AutograderError, SandboxError
+from autograder.errors import AutograderError
 from autograder.grading.evidence import forbidden_calls, with_log
+from autograder.grading.grade import Options, open_zygote
 from autograder.sandbox.limits import MB, Limits
 from autograder.solution.material import Material
 from autograder.speed.device import CPU, Ceilings, Clock, Device, dtypes
@@ -24,6 +24,8 @@ from autograder.submission.program import program_for
 from etude.kernels.workload import Workload
 
 SERVE = "autograder.speed.worker:serve"
+LARGEST_ON_CPU = 64 << 20
+"""Bytes of work; what is meant for a GPU would fill this machine's memory, and take an interpreter for ever."""
 _NO_THRESHOLDS = SpeedThresholds(full=1.2, zero=10.0, ceiling=1.0)
 """What figures are judged by where course.yml has none; then nothing is settled."""
 
@@ -70,6 +72,8 @@ class Session:
 
     def _measure(self, workload: Workload, programs: dict[Role, Program], thresholds: SpeedThresholds,
                  forbidden: Sequence[str]) -> Measurement:
+        if self.device.kind == CPU and workload.bytes > LARGEST_ON_CPU:
+            return Measurement(Judgement("inconclusive", 0.0, "too large for a CPU; a GPU is needed"))
         seeds = [[1 + secrets.randbits(48) for _ in range(self.rules.warm_ups + self.rules.calls)]
                  for _ in range(self.rules.most_pairs)]
         noop = [{"label": "no-op", "source": f"def {workload.call}(*args, **settings): pass", "mode": "all"}]
@@ -119,7 +123,7 @@ def open_session(device: Device, material: Material, checks: Sequence[SpeedCheck
                  cache_bytes: int | None = None, unsandboxed: bool = False) -> Iterator[Session]:
     """A session for one unit: ceilings measured, processes ready to be made.
 
-    On a CPU student code runs sealed, but for Triton's, whose interpreter needs files; on a GPU it cannot be.
+    On a CPU student code runs sealed; with a GPU open it cannot be.
     """
     types = sorted({name for check in checks for workload in check.workloads for name in dtypes(workload)})
     ceilings = device.ceilings(types, clock)
@@ -132,19 +136,9 @@ def open_session(device: Device, material: Material, checks: Sequence[SpeedCheck
         calls = (rules.warm_ups + rules.calls) * limits.call_seconds
         return Limits(memory_mb=limits.memory_mb + size // MB + 1, call_seconds=limits.call_seconds,
                       cpu_seconds=int(COMPILE_SECONDS + calls), max_reply_bytes=1 * MB)
-    if device.kind != CPU or material.unit.triton:
-        yield session(lambda memory, size: open_worker(of_size(size), memory, interpret=device.kind == CPU))
+    if device.kind != CPU:
+        yield session(lambda memory, size: open_worker(of_size(size), memory))
         return
-    with sealing_zygote(material, unsandboxed) as zygote:
+    options = Options(unsandboxed=unsandboxed)
+    with open_zygote(material.course, options, kernels=material.unit.triton, serve=SERVE) as zygote:
         yield session(lambda memory, size: zygote.spawn(of_size(size), memory=memory))
-
-
-@contextmanager
-def sealing_zygote(material: Material, unsandboxed: bool) -> Iterator[Any]:
-    """A zygote whose workers are timed. Raises `SandboxError` where the seal does not hold and that is not accepted."""
-    from autograder.sandbox.client import Zygote
-    with Zygote(preload=material.course.preload, serve=SERVE) as zygote:
-        if zygote.label.name != "ENFORCED" and not unsandboxed:
-            raise SandboxError(f"the sandbox does not hold here ({zygote.label.name}): run `autograder doctor` to see "
-                               "what is missing, or give --unsandboxed to time trusted code")
-        yield zygote

@@ -38,8 +38,8 @@ class OpenProcess:
     resident = 1 << 30
     """What Python, PyTorch and a GPU's driver may take beyond the course's limit."""
 
-    def __init__(self, limits: Limits, memory: int | None, interpret: bool = False):
-        """`memory`: descriptor of shared memory. `interpret`: Triton's kernels run in its interpreter."""
+    def __init__(self, limits: Limits, memory: int | None):
+        """`memory`: descriptor of shared memory, if handles are not enough."""
         libc.hide_memory()  # no process of this user may attach to the grader or read its memory
         if libc.LINUX:  # what a worker leaves behind becomes our child, and can be ended
             libc.prctl(libc.PR_SET_CHILD_SUBREAPER, 1)
@@ -48,8 +48,7 @@ class OpenProcess:
         home = self._home.name
         environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ} | {
             "HOME": home, "TMPDIR": home, "TRITON_CACHE_DIR": f"{home}/triton", "LANG": "C.UTF-8",
-            "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1",
-            **({"TRITON_INTERPRET": "1"} if interpret else {})}
+            "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         fds = [theirs.fileno(), *([] if memory is None else [memory])]
         with theirs:
@@ -80,9 +79,9 @@ class OpenProcess:
         return status, usage.ru_utime + usage.ru_stime
 
 
-def open_worker(limits: Limits, memory: int | None, interpret: bool = False) -> Worker:
+def open_worker(limits: Limits, memory: int | None) -> Worker:
     """A fresh process that is limited, not sealed."""
-    worker = OpenProcess(limits, memory, interpret).worker
+    worker = OpenProcess(limits, memory).worker
     worker.read_hello()
     return worker
 

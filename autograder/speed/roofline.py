@@ -23,7 +23,7 @@ def draw_roofline(timed: Sequence[Timed], ceilings: Mapping[str, Ceilings | None
     `path` ends in .svg or .png. What has no figures, because a call was wrong, is left out.
     """
     shown = [one for one in timed if one.measurement.figures is not None]
-    fig = Figure(figsize=(9, 5.5), layout="constrained")
+    fig = Figure(figsize=(9, 6), layout="constrained")
     ax = fig.subplots()
     places = [_intensity(one) for one in shown] or [1.0]
     span = np.geomspace(min(*places, 0.1) / 2, max(*places, 10.0) * 2, 200)
@@ -43,7 +43,7 @@ def draw_roofline(timed: Sequence[Timed], ceilings: Mapping[str, Ceilings | None
            title=f"Roofline, {device}: references hollow, submissions filled")
     ax.grid(True, which="major", color="#dddddd", linewidth=0.6)
     if shown:
-        ax.legend(fontsize=8, loc="lower right")
+        fig.legend(fontsize=8, loc="outside lower center", ncols=2)
     path.parent.mkdir(parents=True, exist_ok=True)
     fig.savefig(path, dpi=130)
 
@@ -56,11 +56,11 @@ def _draw_roof(ax: Axes, span: np.ndarray, ceilings: Sequence[Ceilings]) -> None
             peaks[name] = max(rate, peaks.get(name, 0.0))
     top = max(peaks.values(), default=float("inf"))
     ax.plot(span, np.minimum(span * bandwidth, top), color="#222222", linewidth=1.5)
-    ax.annotate(f"copy: {bandwidth / 1e9:.4g} GB/s", (span[4], span[4] * bandwidth), fontsize=8, rotation=0,
+    ax.annotate(f"copy: {bandwidth / 1e9:,.4g} GB/s", (span[4], span[4] * bandwidth), fontsize=8, rotation=0,
                 textcoords="offset points", xytext=(6, -12))
     for name, rate in peaks.items():
         ax.axhline(rate, color="#222222", linewidth=0.8, linestyle="--")
-        ax.annotate(f"matmul, {name}: {rate / 1e12:.3g} TFLOP/s", (span[4], rate), fontsize=8,
+        ax.annotate(f"matmul, {name}: {rate / 1e9:,.4g} GFLOP/s", (span[4], rate), fontsize=8,
                     textcoords="offset points", xytext=(4, 4))
 
 

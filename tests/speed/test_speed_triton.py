@@ -1,18 +1,16 @@
-"""A Triton kernel through the whole harness: in the interpreter, in an open process, at a tiny size."""
+"""A Triton kernel through the whole harness: in the interpreter, sealed, at a tiny size."""
 from __future__ import annotations
 
 import pytest
 
-from autograder.sandbox.limits import Limits
-from autograder.speed.process import open_worker
+from autograder.speed.bench import SERVE
 from autograder.speed.session import Fault
-from tests.speed.kernels import RULES, SETUP, seconds_of
+from tests.speed.kernels import RULES, SETUP, sealed_spawn, seconds_of
 
 pytest.importorskip("triton", reason="triton is not installed: kernels cannot be run here")
 
 KERNEL = SETUP + '''
-import triton
-import triton.language as tl
+from etude.kernels import tl, triton
 
 @triton.jit
 def rows(out, x, scale, n, BLOCK: tl.constexpr):
@@ -28,15 +26,18 @@ def softmax_into(out, x, scale):
 '''
 
 
-def spawn(memory, size):
-    return open_worker(Limits(cpu_seconds=120), memory, interpret=True)
+@pytest.fixture(scope="module")
+def spawn():
+    from autograder.sandbox.client import KERNELS, Zygote
+    with Zygote(preload=KERNELS, serve=SERVE) as zygote:
+        yield sealed_spawn(zygote)
 
 
-def test_a_triton_kernel_is_timed_and_verified():
+def test_a_triton_kernel_is_timed_and_verified(spawn):
     assert seconds_of(spawn, KERNEL) == [1.0] * RULES.calls
 
 
-def test_a_triton_kernel_without_its_mask_is_a_fault():
+def test_a_triton_kernel_without_its_mask_is_a_fault(spawn):
     """The store past a row's end lands in the next row, and behind the last one in another tensor."""
     with pytest.raises(Fault, match="is wrong|wrote to its input"):
         seconds_of(spawn, KERNEL.replace("axis=0), mask=kept)", "axis=0))").replace("columns < n", "columns < n + 9"))
