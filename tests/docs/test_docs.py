@@ -19,6 +19,7 @@ from autograder.report.model import (
     Difference,
     ExerciseResult,
     Report,
+    SpeedFigures,
 )
 from autograder.variants import load_variants
 
@@ -90,7 +91,7 @@ def test_the_instructors_guide_lists_every_key_of_course_yml():
     assert listed - set(fields) == set()
 
 
-@pytest.mark.parametrize("model", [Report, ExerciseResult, CheckResult, Counterexample, Difference, Diagnosis])
+@pytest.mark.parametrize("model", [Report, ExerciseResult, CheckResult, SpeedFigures, Counterexample, Difference, Diagnosis])
 def test_the_report_guide_lists_every_field(model):
     first_cells = re.findall(r"^\| (`[^|]+) \|", text_of("docs/report.md"), re.MULTILINE)
     listed = set(re.findall(r"`(\w+)`", " ".join(first_cells)))
