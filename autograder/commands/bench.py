@@ -101,7 +101,7 @@ class _Run:
         if not any(checks for _, _, checks in work):
             return
         options = {"rules": Rules(), "clock": time.perf_counter, "cache_bytes": None, **self._measuring}
-        with open_session(self._device, material, checks, unsandboxed=self._unsandboxed, **options) as session:
+        with open_session(self._device, material, unsandboxed=self._unsandboxed, **options) as session:
             self.ceilings[unit] = session.ceilings
             for submission, report, wanted in work:
                 self._one(material, session, submission, report, wanted)
