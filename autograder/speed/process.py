@@ -30,6 +30,8 @@ _SYSTEM = ("/bin", "/sbin", "/usr", "/lib", "/lib32", "/lib64", "/opt", "/etc", 
 _DEVICES = ("/dev", "/proc")
 _STOPPED, _GONE = "T", ("Z", "X", "")
 STOP_SECONDS = 5.0
+_children_before: dict[int, set[int]] = {}
+"""For each open process that lives, the children that this one had before it."""
 
 
 class OpenProcess:
@@ -43,7 +45,7 @@ class OpenProcess:
         libc.hide_memory()  # no process of this user may attach to the grader or read its memory
         if libc.LINUX:  # what a worker leaves behind becomes our child, and can be ended
             libc.prctl(libc.PR_SET_CHILD_SUBREAPER, 1)
-        self._others = _children()
+        before = _children()
         self._home = tempfile.TemporaryDirectory(prefix="etude-speed-")
         home = self._home.name
         environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ} | {
@@ -61,6 +63,7 @@ class OpenProcess:
                 ours.close()
                 raise AutograderError(f"no process to time could be started: {error}") from None
         pid = self._process.pid
+        _children_before[pid] = before
         self.worker = Worker(self, pid, os.pidfd_open(pid) if hasattr(os, "pidfd_open") else None, ours, limits)
 
     def reap(self, worker: Worker) -> tuple[int, float]:
@@ -69,12 +72,9 @@ class OpenProcess:
             os.killpg(worker.pid, signal.SIGKILL)
         _, status, usage = os.wait4(worker.pid, 0)
         self._process.returncode = os.waitstatus_to_exitcode(status)
-        while strays := _children() - self._others:
-            for pid in strays:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-                with suppress(ChildProcessError):
-                    os.waitpid(pid, 0)
+        while company := _company(worker.pid):
+            _end(company)
+        del _children_before[worker.pid]
         self._home.cleanup()
         return status, usage.ru_utime + usage.ru_stime
 
@@ -106,7 +106,10 @@ def limit_this_process(cpu_seconds: int) -> list[str]:
 
 
 def hold(worker: Worker) -> None:
-    """Stop the process, and come back when it stands still: what is done now it can neither see nor disturb."""
+    """Stop the process, and come back when it stands still: what is done now it can neither see nor disturb.
+
+    Processes that it has started and that are still there after a call are ended: they would see and disturb instead.
+    """
     with suppress(ProcessLookupError):
         os.kill(worker.pid, signal.SIGSTOP)
     deadline = time.monotonic() + STOP_SECONDS
@@ -114,6 +117,8 @@ def hold(worker: Worker) -> None:
         if time.monotonic() > deadline:
             raise AutograderError(f"process {worker.pid} could not be stopped between two calls")
         select.select([], [], [], 0.0002)
+    while company := _company(worker.pid):
+        _end(company)
 
 
 def let_go(worker: Worker) -> None:
@@ -138,7 +143,34 @@ def _stat(pid: int | str) -> list[str]:
 
 def _children() -> set[int]:
     """The processes whose parent this one is."""
+    return {pid for pid, parent in _parents().items() if parent == os.getpid()}
+
+
+def _company(pid: int) -> set[int]:
+    """What an open process has started and has not ended, also what has left its group and lost its parent."""
+    if pid not in _children_before:
+        return set()  # a sealed worker can start nothing
+    parents = _parents()
+    # An orphan becomes our child, as we are its subreaper.
+    found = {child for child, parent in parents.items() if parent == os.getpid()} - _children_before[pid]
+    known = {pid} | found
+    while more := {child for child, parent in parents.items() if parent in known} - known:
+        known |= more
+    return known - {pid}
+
+
+def _end(pids: set[int]) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    for pid in pids:
+        with suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+
+
+def _parents() -> dict[int, int]:
+    """The parent of every process that is not a zombie: those wait for their parents, and do nothing."""
     if not libc.LINUX:
-        return set()
-    me = str(os.getpid())
-    return {int(name) for name in os.listdir("/proc") if name.isdigit() and _stat(name)[1:2] == [me]}
+        return {}
+    stats = {int(name): _stat(name) for name in os.listdir("/proc") if name.isdigit()}
+    return {pid: int(fields[1]) for pid, fields in stats.items() if fields and fields[0] not in _GONE}
