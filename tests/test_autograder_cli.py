@@ -48,7 +48,7 @@ def warm(zygote: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip("no enforced sandbox on this machine")
 
     @contextmanager
-    def lend(course: Course, options: Any) -> Iterator[Any]:
+    def lend(course: Course, options: Any, kernels: bool) -> Iterator[Any]:
         yield zygote
     monkeypatch.setattr(grading, "open_zygote", lend)
 
