@@ -183,7 +183,7 @@ def test_a_sandbox_that_does_not_hold_grades_only_what_is_trusted(
     class Weak:
         """The session's zygote, as it would be where nothing seals it."""
 
-        def __init__(self, preload: list[str]):
+        def __init__(self, preload: list[str], serve: str):
             self.label = type("Label", (), {"name": "ADVISORY", "layers": ()})
             self.spawn = zygote.spawn
 

@@ -21,6 +21,7 @@ import autograder
 import etude
 from autograder.errors import AutograderError
 from autograder.sandbox import landlock, libc
+from autograder.sandbox.failures import WorkerFailure
 from autograder.sandbox.limits import Limits
 from autograder.sandbox.worker import Worker
 
@@ -30,6 +31,8 @@ _SYSTEM = ("/bin", "/sbin", "/usr", "/lib", "/lib32", "/lib64", "/opt", "/etc", 
 _DEVICES = ("/dev", "/proc")
 _STOPPED, _GONE = "T", ("Z", "X", "")
 STOP_SECONDS = 5.0
+START_SECONDS = 120.0
+"""It imports PyTorch first."""
 _children_before: dict[int, set[int]] = {}
 """For each open process that lives, the children that this one had before it."""
 
@@ -37,7 +40,7 @@ _children_before: dict[int, set[int]] = {}
 class OpenProcess:
     """A process that is limited, not sealed, and everything that it started; keeper of its one `Worker`."""
 
-    resident = 1 << 30
+    resident = 4 << 30
     """What Python, PyTorch and a GPU's driver may take beyond the course's limit."""
 
     def __init__(self, limits: Limits, memory: int | None):
@@ -82,7 +85,10 @@ class OpenProcess:
 def open_worker(limits: Limits, memory: int | None) -> Worker:
     """A fresh process that is limited, not sealed."""
     worker = OpenProcess(limits, memory).worker
-    worker.read_hello()
+    try:
+        worker.read_hello(START_SECONDS)
+    except WorkerFailure as failure:
+        raise AutograderError(f"a process to time could not be started: {failure}") from None
     return worker
 
 
