@@ -48,7 +48,7 @@ def warm(zygote: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip("no enforced sandbox on this machine")
 
     @contextmanager
-    def lend(course: Course, options: Any) -> Iterator[Any]:
+    def lend(course: Course, options: Any, kernels: bool) -> Iterator[Any]:
         yield zygote
     monkeypatch.setattr(grading, "open_zygote", lend)
 
@@ -192,7 +192,7 @@ def test_a_sandbox_that_does_not_hold_grades_only_what_is_trusted(
     class Weak:
         """The session's zygote, as it would be where nothing seals it."""
 
-        def __init__(self, preload: list[str]):
+        def __init__(self, preload: list[str], serve: str):
             self.label = type("Label", (), {"name": "ADVISORY", "layers": ()})
             self.spawn = zygote.spawn
 

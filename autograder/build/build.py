@@ -83,8 +83,10 @@ def _fingerprints(course: Course, unit: Unit, files: dict[Path, str], check: boo
         kind = "missing"
     if kind and not check:
         from autograder.build.fingerprints import fingerprints
+        from autograder.solution.interpreter import demand_triton
         from autograder.solution.material import Material
-
+        if unit.triton:
+            demand_triton(unit)
         write_atomically(path, fingerprints(Material(course, unit), files[checks], checks.name, digest))
     return Change(path, kind) if kind else None
 

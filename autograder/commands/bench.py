@@ -53,6 +53,7 @@ def run_bench(course: Course, units: Sequence[str], paths: Sequence[Path], resul
     """The exit code: 0, or 1 if points stay pending. `measuring`: rules, clock and cache_bytes, for tests."""
     from autograder.report.store import open_store
     from autograder.speed.device import open_device
+    from autograder.submission.reader import read_submissions
     if results is not None and not paths:
         raise UsageError("--results needs --submissions: a report does not hold the code that is to be timed")
     if results is not None and not results.is_dir():
@@ -65,11 +66,15 @@ def run_bench(course: Course, units: Sequence[str], paths: Sequence[Path], resul
         print(f"autograder bench: {NO_GPU}")
         return PENDING
     with open_store(results) if results is not None else nullcontext():
+        submissions, problems = read_submissions(paths, course, unit=units[0] if len(units) == 1 else None)
+        for problem in problems:
+            _complain(str(problem))
         run = _Run(course, device, results, measuring, unsandboxed)
         for unit in chosen:
-            run.unit(unit.id, paths, named=unit.id in units)
+            of_unit = [submission for submission in submissions if submission.unit == unit.id] if paths else None
+            run.unit(unit.id, of_unit, named=unit.id in units)
         run.write(plot, json_file)
-    return PENDING if run.left else 0
+    return UsageError.exit_code if problems else PENDING if run.left else 0
 
 
 class _Run:
@@ -83,10 +88,9 @@ class _Run:
         self.ceilings: dict[str, Any] = {}
         self.left = 0
         """Speed checks that stay pending."""
-        self._failed = False
 
-    def unit(self, unit: str, paths: Sequence[Path], named: bool) -> None:
-        """Time the unit's speed checks for every submission, or for the reference alone."""
+    def unit(self, unit: str, submissions: Sequence[Submission] | None, named: bool) -> None:
+        """Time the unit's speed checks for its submissions; for the reference alone if there are to be none."""
         from autograder.solution.material import Material
         from autograder.speed.bench import open_session
         from autograder.speed.statistics import Rules
@@ -97,26 +101,22 @@ class _Run:
             if named:
                 print(f"{unit}: no speed checks")
             return
-        work = list(self._work(material, checks, paths))
+        work = list(self._work(checks, submissions))
         if not any(checks for _, _, checks in work):
             return
         options = {"rules": Rules(), "clock": time.perf_counter, "cache_bytes": None, **self._measuring}
-        with open_session(self._device, material, checks, unsandboxed=self._unsandboxed, **options) as session:
+        with open_session(self._device, material, unsandboxed=self._unsandboxed, **options) as session:
             self.ceilings[unit] = session.ceilings
             for submission, report, wanted in work:
                 self._one(material, session, submission, report, wanted)
 
-    def _work(self, material: Material, checks: Sequence[SpeedCheck], paths: Sequence[Path],
+    def _work(self, checks: Sequence[SpeedCheck], submissions: Sequence[Submission] | None,
               ) -> Iterator[tuple[Submission | None, Report | None, list[SpeedCheck]]]:
         """Who is timed, with the report to settle and the checks that wait in it."""
         from autograder.speed.settle import pending_checks
-        from autograder.submission.reader import read_submissions
-        if not paths:
+        if submissions is None:
             yield None, None, list(checks)
             return
-        submissions, problems = read_submissions(paths, self._course, unit=material.unit.id)
-        for problem in problems:
-            _complain(str(problem))
         for submission in submissions:
             if self._results is None:
                 yield submission, None, list(checks)

@@ -17,6 +17,7 @@ from autograder.grading.reference import ReferenceSubject
 from autograder.grading.seeds import SEED_VARIABLE, run_seed
 from autograder.grading.subjects import GradedSubmission, sealed_channels
 from autograder.report.model import Report
+from autograder.solution.interpreter import demand_triton
 from autograder.solution.material import Material, verify_points
 from autograder.submission.cells import Submission
 
@@ -188,15 +189,6 @@ def run_unit_checks(material: Material, subjects: Iterable[Any], *, exercises: S
         raise UsageError(str(error)) from None
     except GraderFailed as error:
         raise error.__cause__ or AutograderError(str(error)) from None
-
-
-def demand_triton(unit: Any) -> None:
-    """Switch Triton's interpreter on. Raises `UsageError`, in one line, where there is no Triton."""
-    from etude.kernels import NoTriton, interpret
-    try:
-        interpret()
-    except NoTriton as error:
-        raise UsageError(f"unit {unit.id} has Triton kernels: {error}") from None
 
 
 def worker_limits(course: Course) -> Any:

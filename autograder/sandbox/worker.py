@@ -87,10 +87,10 @@ class Worker:
             raise
         raise self._stop(failure)
 
-    def read_hello(self) -> None:
+    def read_hello(self, seconds: float = SEAL_SECONDS) -> None:
         """Wait for the worker's first frame, which says how it was sealed."""
         try:
-            _, layers = self._receive(time.monotonic() + SEAL_SECONDS)
+            _, layers = self._receive(time.monotonic() + seconds)
         except (TimeoutError, wire.WireError) as error:
             raise self._stop(WorkerProtocolError(f"no word that it is sealed ({error})")) from None
         except WorkerFailure as failure:

@@ -13,7 +13,7 @@ from autograder.grading.evidence import forbidden_calls, with_log
 from autograder.grading.grade import Options, open_zygote
 from autograder.sandbox.limits import MB, Limits
 from autograder.solution.material import Material
-from autograder.speed.device import CPU, Ceilings, Clock, Device, dtypes
+from autograder.speed.device import CPU, Ceilings, Clock, Device
 from autograder.speed.process import open_worker
 from autograder.speed.session import Fault, Measurement, Role, time_kernel
 from autograder.speed.statistics import Judgement, Rules
@@ -92,7 +92,8 @@ class Session:
                 fallen = _fallen_back(bench, programs["student"], seeds[0][0], forbidden)
                 if fallen:
                     return Measurement(Judgement("fail", 0.0, fallen))
-            return time_kernel(block, thresholds, self.ceilings and self.ceilings.seconds(workload), self.rules)
+            roof = self.ceilings.seconds(workload, bench.types) if self.ceilings else None
+            return time_kernel(block, thresholds, roof, self.rules)
         finally:
             bench.close()
 
@@ -119,14 +120,13 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def open_session(device: Device, material: Material, checks: Sequence[SpeedCheck], rules: Rules, clock: Clock,
+def open_session(device: Device, material: Material, rules: Rules, clock: Clock,
                  cache_bytes: int | None = None, unsandboxed: bool = False) -> Iterator[Session]:
     """A session for one unit: ceilings measured, processes ready to be made.
 
     On a CPU student code runs sealed; with a GPU open it cannot be.
     """
-    types = sorted({name for check in checks for workload in check.workloads for name in dtypes(workload)})
-    ceilings = device.ceilings(types, clock)
+    ceilings = device.ceilings(clock)
     limits = material.course.limits
 
     def session(spawn: Spawn) -> Session:

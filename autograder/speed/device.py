@@ -20,6 +20,8 @@ _CPU_CACHE, _GPU_CACHE = 32 << 20, 64 << 20
 _REPEATS = 15
 _COPIED_BYTES = {"cpu": 64 << 20, "cuda": 4 << 30}
 _MATRIX_SIZE = {"cpu": 768, "cuda": 8192}
+_TYPES = {"cpu": (torch.float32,), "cuda": (torch.float32, torch.float16, torch.bfloat16)}
+"""In which `torch.matmul` is timed."""
 Clock = Callable[[], float]
 
 
@@ -32,16 +34,14 @@ class Ceilings:
     flops_per_second: dict[str, float]
     """By `torch.matmul`, for each dtype."""
 
-    def seconds(self, workload: Workload) -> float:
-        """The time that no kernel for this work can beat by much."""
-        rates = [self.flops_per_second[name] for name in dtypes(workload) if name in self.flops_per_second]
+    def seconds(self, workload: Workload, types: Iterable[torch.dtype]) -> float:
+        """The time that no kernel for this work, on tensors of these types, can beat by much.
+
+        The fastest of the types counts: products of float16 may well be summed up in a float32 output.
+        """
+        rates = [self.flops_per_second[str(name)] for name in types if str(name) in self.flops_per_second]
         compute = workload.flops / max(rates) if rates else 0.0
         return max(workload.bytes / self.bytes_per_second, compute)
-
-
-def dtypes(workload: Workload) -> list[str]:
-    """The floating-point types of a workload's outputs."""
-    return sorted({str(dtype).removeprefix("torch.") for _, dtype in workload.outputs if dtype.is_floating_point})
 
 
 class Device:
@@ -78,7 +78,7 @@ class Device:
         fallback = DEFAULT_CLASS if self.kind != CPU and DEFAULT_CLASS in classes else None
         return next((name for name in classes if name.lower() in words), fallback)
 
-    def ceilings(self, types: Iterable[str], clock: Clock = time.perf_counter) -> Ceilings:
+    def ceilings(self, clock: Clock = time.perf_counter) -> Ceilings:
         """Measure them: a copy between two large buffers, and a product of square matrices in each dtype."""
         count = _COPIED_BYTES[self.kind]
         source = torch.ones(count, dtype=torch.uint8, device=self.torch)
@@ -86,9 +86,9 @@ class Device:
         copy = self._seconds(partial(target.copy_, source), clock)
         del source, target
         size, rates = _MATRIX_SIZE[self.kind], {}
-        for name in types:
-            left = torch.ones(size, size, dtype=getattr(torch, name), device=self.torch)
-            rates[name] = 2 * size**3 / self._seconds(partial(torch.matmul, left, left), clock)
+        for dtype in _TYPES[self.kind]:
+            left = torch.ones(size, size, dtype=dtype, device=self.torch)
+            rates[str(dtype)] = 2 * size**3 / self._seconds(partial(torch.matmul, left, left), clock)
         return Ceilings(2 * count / copy, rates)
 
     def _seconds(self, work: Callable[[], Any], clock: Clock) -> float:

@@ -21,6 +21,7 @@ import autograder
 import etude
 from autograder.errors import AutograderError
 from autograder.sandbox import landlock, libc
+from autograder.sandbox.failures import WorkerFailure
 from autograder.sandbox.limits import Limits
 from autograder.sandbox.worker import Worker
 
@@ -30,12 +31,16 @@ _SYSTEM = ("/bin", "/sbin", "/usr", "/lib", "/lib32", "/lib64", "/opt", "/etc", 
 _DEVICES = ("/dev", "/proc")
 _STOPPED, _GONE = "T", ("Z", "X", "")
 STOP_SECONDS = 5.0
+START_SECONDS = 120.0
+"""It imports PyTorch first."""
+_children_before: dict[int, set[int]] = {}
+"""For each open process that lives, the children that this one had before it."""
 
 
 class OpenProcess:
     """A process that is limited, not sealed, and everything that it started; keeper of its one `Worker`."""
 
-    resident = 1 << 30
+    resident = 4 << 30
     """What Python, PyTorch and a GPU's driver may take beyond the course's limit."""
 
     def __init__(self, limits: Limits, memory: int | None):
@@ -43,7 +48,7 @@ class OpenProcess:
         libc.hide_memory()  # no process of this user may attach to the grader or read its memory
         if libc.LINUX:  # what a worker leaves behind becomes our child, and can be ended
             libc.prctl(libc.PR_SET_CHILD_SUBREAPER, 1)
-        self._others = _children()
+        before = _children()
         self._home = tempfile.TemporaryDirectory(prefix="etude-speed-")
         home = self._home.name
         environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ} | {
@@ -61,6 +66,7 @@ class OpenProcess:
                 ours.close()
                 raise AutograderError(f"no process to time could be started: {error}") from None
         pid = self._process.pid
+        _children_before[pid] = before
         self.worker = Worker(self, pid, os.pidfd_open(pid) if hasattr(os, "pidfd_open") else None, ours, limits)
 
     def reap(self, worker: Worker) -> tuple[int, float]:
@@ -69,12 +75,9 @@ class OpenProcess:
             os.killpg(worker.pid, signal.SIGKILL)
         _, status, usage = os.wait4(worker.pid, 0)
         self._process.returncode = os.waitstatus_to_exitcode(status)
-        while strays := _children() - self._others:
-            for pid in strays:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-                with suppress(ChildProcessError):
-                    os.waitpid(pid, 0)
+        while company := _company(worker.pid):
+            _end(company)
+        del _children_before[worker.pid]
         self._home.cleanup()
         return status, usage.ru_utime + usage.ru_stime
 
@@ -82,7 +85,10 @@ class OpenProcess:
 def open_worker(limits: Limits, memory: int | None) -> Worker:
     """A fresh process that is limited, not sealed."""
     worker = OpenProcess(limits, memory).worker
-    worker.read_hello()
+    try:
+        worker.read_hello(START_SECONDS)
+    except WorkerFailure as failure:
+        raise AutograderError(f"a process to time could not be started: {failure}") from None
     return worker
 
 
@@ -106,7 +112,10 @@ def limit_this_process(cpu_seconds: int) -> list[str]:
 
 
 def hold(worker: Worker) -> None:
-    """Stop the process, and come back when it stands still: what is done now it can neither see nor disturb."""
+    """Stop the process, and come back when it stands still: what is done now it can neither see nor disturb.
+
+    Processes that it has started and that are still there after a call are ended: they would see and disturb instead.
+    """
     with suppress(ProcessLookupError):
         os.kill(worker.pid, signal.SIGSTOP)
     deadline = time.monotonic() + STOP_SECONDS
@@ -114,6 +123,8 @@ def hold(worker: Worker) -> None:
         if time.monotonic() > deadline:
             raise AutograderError(f"process {worker.pid} could not be stopped between two calls")
         select.select([], [], [], 0.0002)
+    while company := _company(worker.pid):
+        _end(company)
 
 
 def let_go(worker: Worker) -> None:
@@ -138,7 +149,34 @@ def _stat(pid: int | str) -> list[str]:
 
 def _children() -> set[int]:
     """The processes whose parent this one is."""
+    return {pid for pid, parent in _parents().items() if parent == os.getpid()}
+
+
+def _company(pid: int) -> set[int]:
+    """What an open process has started and has not ended, also what has left its group and lost its parent."""
+    if pid not in _children_before:
+        return set()  # a sealed worker can start nothing
+    parents = _parents()
+    # An orphan becomes our child, as we are its subreaper.
+    found = {child for child, parent in parents.items() if parent == os.getpid()} - _children_before[pid]
+    known = {pid} | found
+    while more := {child for child, parent in parents.items() if parent in known} - known:
+        known |= more
+    return known - {pid}
+
+
+def _end(pids: set[int]) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    for pid in pids:
+        with suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+
+
+def _parents() -> dict[int, int]:
+    """The parent of every process that is not a zombie: those wait for their parents, and do nothing."""
     if not libc.LINUX:
-        return set()
-    me = str(os.getpid())
-    return {int(name) for name in os.listdir("/proc") if name.isdigit() and _stat(name)[1:2] == [me]}
+        return {}
+    stats = {int(name): _stat(name) for name in os.listdir("/proc") if name.isdigit()}
+    return {pid: int(fields[1]) for pid, fields in stats.items() if fields and fields[0] not in _GONE}

@@ -56,11 +56,11 @@ def _draw_roof(ax: Axes, span: np.ndarray, ceilings: Sequence[Ceilings]) -> None
             peaks[name] = max(rate, peaks.get(name, 0.0))
     top = max(peaks.values(), default=float("inf"))
     ax.plot(span, np.minimum(span * bandwidth, top), color="#222222", linewidth=1.5)
-    ax.annotate(f"copy: {bandwidth / 1e9:,.4g} GB/s", (span[4], span[4] * bandwidth), fontsize=8, rotation=0,
+    ax.annotate(f"copy: {bandwidth / 1e9:,.0f} GB/s", (span[4], span[4] * bandwidth), fontsize=8, rotation=0,
                 textcoords="offset points", xytext=(6, -12))
     for name, rate in peaks.items():
         ax.axhline(rate, color="#222222", linewidth=0.8, linestyle="--")
-        ax.annotate(f"matmul, {name}: {rate / 1e9:,.4g} GFLOP/s", (span[4], rate), fontsize=8,
+        ax.annotate(f"matmul, {name.removeprefix('torch.')}: {rate / 1e9:,.0f} GFLOP/s", (span[4], rate), fontsize=8,
                     textcoords="offset points", xytext=(4, 4))
 
 

@@ -16,7 +16,7 @@ REFERENCE = "(reference)"
 def row(timed: Timed) -> str:
     """Who, what and the verdict on one line; a wrong call says what was wrong instead of figures."""
     found, judgement = timed.measurement.figures, timed.measurement.judgement
-    head = f"{timed.student or REFERENCE:<14} {timed.check.exercise:<24} {timed.workload.name:<22}"
+    head = f"{timed.student or REFERENCE:<14} {timed.check.exercise:<24} {timed.workload.name:<34}"
     if found is None:
         return f"{head} {judgement.verdict:<12} {one_line(judgement.why)}"
     ceiling = "" if found.fraction is None else f"  {found.fraction:5.1%} of the ceiling"

@@ -68,6 +68,11 @@ class Bench:
         self.masters = [torch.zeros(layout.lines, LINE, dtype=torch.uint8, device=device.torch)
                          for layout in self._inputs]
 
+    @property
+    def types(self) -> set[torch.dtype]:
+        """The dtypes of inputs and outputs."""
+        return {layout.dtype for layout in (*self._inputs, *self._outputs)}
+
     def close(self) -> None:
         self.memory.close()
 

@@ -91,8 +91,8 @@ def test_the_instructors_guide_lists_every_key_of_course_yml():
     assert listed - set(fields) == set()
 
 
-@pytest.mark.parametrize("model", [Report, ExerciseResult, CheckResult, SpeedFigures, Counterexample, Difference,
-                                   Diagnosis])
+@pytest.mark.parametrize("model", [
+    Report, ExerciseResult, CheckResult, SpeedFigures, Counterexample, Difference, Diagnosis])
 def test_the_report_guide_lists_every_field(model):
     first_cells = re.findall(r"^\| (`[^|]+) \|", text_of("docs/report.md"), re.MULTILINE)
     listed = set(re.findall(r"`(\w+)`", " ".join(first_cells)))

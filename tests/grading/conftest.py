@@ -21,7 +21,7 @@ def warm(zygote: Any) -> Iterator[None]:
         pytest.skip(f"no enforced sandbox on this machine: {dict(zygote.label.evidence)}")
 
     @contextmanager
-    def lend(course: Course, options: grading.Options) -> Iterator[Any]:
+    def lend(course: Course, options: grading.Options, kernels: bool) -> Iterator[Any]:
         yield zygote
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(grading, "open_zygote", lend)

@@ -9,7 +9,7 @@ import pytest
 
 from autograder.course import load_course
 from autograder.errors import UsageError
-from autograder.grading.grade import demand_triton
+from autograder.solution.interpreter import demand_triton
 from etude import kernels
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -16,6 +16,12 @@ def timing_zygote() -> Iterator[Any]:
         yield zygote
 
 
+@pytest.fixture(autouse=True)
+def outside_of_pytest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check files are read as the command reads them: no run of pytest's is there to know their marks."""
+    monkeypatch.setattr(pytest.mark, "_config", None)
+
+
 @pytest.fixture
 def spawn(timing_zygote: Any) -> Any:
     return sealed_spawn(timing_zygote)

@@ -139,5 +139,5 @@ class PlannedClock:
 def planned(monkeypatch: pytest.MonkeyPatch, zygote: Any) -> dict[str, Any]:
     """What `run_bench` measures with; workers come from `zygote`, as starting one takes seconds."""
     monkeypatch.setattr(bench, "open_zygote", lambda *args, **options: nullcontext(zygote))
-    monkeypatch.setattr(bench.Device, "ceilings", lambda *args: Ceilings(1e8, {"float32": 1e10}))
+    monkeypatch.setattr(bench.Device, "ceilings", lambda *args: Ceilings(1e8, {"torch.float32": 1e10}))
     return {"rules": RULES, "clock": PlannedClock().install(monkeypatch), "cache_bytes": 0}

@@ -141,3 +141,10 @@ def test_usage_errors(graded, results, tmp_path):
         paths, plot, out = options
         with pytest.raises(UsageError, match=said):
             run_bench(graded[0], [], paths or [], out, "cpu", plot, None)
+
+
+def test_what_cannot_be_read_is_said_and_the_rest_is_settled(graded, results, measuring, tmp_path, capsys):
+    paths = [graded[1] / "fast", tmp_path / "nobody.ipynb"]
+    assert run_bench(graded[0], [], paths, results, "cpu", None, None, **measuring) == 2
+    assert "nobody.ipynb: no such file" in capsys.readouterr().err
+    assert not check_of(stored(results, "fast")).pending

@@ -4,7 +4,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from autograder.errors import AutograderError
 from autograder.sandbox.limits import Limits
+from autograder.speed import process
 from autograder.speed.process import open_worker
 from autograder.speed.session import Fault
 from autograder.speed.timing import difference
@@ -64,3 +66,9 @@ def test_difference_takes_expected_infinities_and_refuses_others():
     assert difference(torch.tensor([1.0, float("inf")]), expected, 1e-6) != ""
     assert difference(torch.zeros(3), torch.zeros(3), 1e-6) == ""
     assert difference(torch.full((3,), 1e-9), torch.zeros(3), 1e-6) != ""
+
+
+def test_a_process_that_cannot_start_is_the_graders_failure_in_one_line(monkeypatch):
+    monkeypatch.setattr(process.sys, "executable", "/bin/false")
+    with pytest.raises(AutograderError, match="a process to time could not be started: .*exit code 1"):
+        open_worker(Limits(cpu_seconds=60), None)
