@@ -220,7 +220,7 @@ def test_references_call_nothing_that_is_forbidden(course: Course, open_channel:
 
 
 def test_evidence_is_for_staff_and_costs_no_point(course: Course, zygote: Zygote, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(grading, "open_zygote", lambda course, options: nullcontext(zygote))
+    monkeypatch.setattr(grading, "open_zygote", lambda course, options, kernels: nullcontext(zygote))
     material = Material(course, course.units["attention"])
     (dodge,) = [v for v in material.variants if (v.exercise, v.id) == ("sdpa_masked", "library_call")]
     submission = Submission("dodger", "attention", "memory", (Cell(3, dodge.source, "sdpa_masked"),), "0" * 64)

@@ -194,7 +194,7 @@ def disturbed(course: Course, zygote: Any, monkeypatch: pytest.MonkeyPatch) -> C
 
     def grade(times: int, error: BaseException | None = None) -> tuple[dict[str, Report], list[str]]:
         troubled, reports = Disturbed(zygote, times, error), []
-        monkeypatch.setattr(grading, "open_zygote", lambda course, options: nullcontext(troubled))
+        monkeypatch.setattr(grading, "open_zygote", lambda course, options, kernels: nullcontext(troubled))
         failed = grading.grade(course, [handed_in("ann"), handed_in("bob", **HALF)], reports.append)
         return {report.student: report for report in reports}, failed
     return grade
