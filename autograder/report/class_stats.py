@@ -106,6 +106,11 @@ class UnitStats:
         """How many submissions were graded without an enforced sandbox."""
         return sum(report.sandbox == "ADVISORY" for report in self.reports)
 
+    @property
+    def pending(self) -> int:
+        """How many submissions have points for speed that are not settled."""
+        return sum(any(exercise.status == "pending" for exercise in report.exercises) for report in self.reports)
+
     def extremes(self, extreme: str) -> list[tuple[ExerciseStats, CheckStats]]:
         """The checks that are failed by everybody, or by nobody."""
         return [(exercise, check) for exercise in self.exercises.values() for check in exercise.checks.values()

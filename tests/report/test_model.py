@@ -21,7 +21,7 @@ def test_json_has_the_shape_that_scripts_rely_on():
         "schema", "student", "unit", "sandbox", "score", "max_score", "exercises", "notes", "provenance"]
     assert set(data["exercises"][0]) >= {"id", "score", "max_score", "status", "checks"}
     assert list(data["exercises"][0]["checks"][0]) == [
-        "name", "title", "points", "score", "passed", "public", "speed", "pending", "message",
+        "name", "title", "points", "score", "passed", "public", "speed", "pending", "figures", "message",
         "counterexample", "diagnosis"]
 
 
