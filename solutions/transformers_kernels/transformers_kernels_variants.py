@@ -526,8 +526,8 @@ def flash_attention_fwd(o, lse, q, k, v, causal):
     B, H, T, d = q.shape
     flash_attention_kernel[(triton.cdiv(T, 64), B * H)](
         o, lse, q, k, v, H, T, d, max(triton.next_power_of_2(d), 16) ** -0.5, *o.stride()[:3], *lse.stride()[:2],
-        *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], CAUSAL=causal, BLOCK_T=64, BLOCK_S=64, BLOCK_D=max(triton.next_power_of_2(d), 16),
-        num_warps=8)
+        *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], CAUSAL=causal, BLOCK_T=64, BLOCK_S=64,
+        BLOCK_D=max(triton.next_power_of_2(d), 16), num_warps=8)
 
 # ------------------------------------------------------------------------------------------------ precision
 
