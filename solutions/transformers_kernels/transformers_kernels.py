@@ -74,7 +74,7 @@ KERNELS = {
     "one kernel, causal": (TENSORS + 4 * B * H * T, FLOPS / 2, SCORES / 2),
 }
 fig, ax = plt.subplots(figsize=(7, 3.8), layout="constrained")
-intensity = [2.0**k for k in range(2, 15)]
+intensity = sorted([PEAK / BANDWIDTH] + [2.0**k for k in range(2, 15)])
 ax.loglog(intensity, [min(PEAK, i * BANDWIDTH) / 1e12 for i in intensity], color="#222222")
 ax.axhline(EXPONENTIALS * 4 * D / 1e12, color="#777777", linestyle="--", linewidth=1, label=f"exponentials, d = {D}")
 for (name, (moved, done, exps)), marker in zip(KERNELS.items(), "sov", strict=True):
@@ -82,7 +82,7 @@ for (name, (moved, done, exps)), marker in zip(KERNELS.items(), "sov", strict=Tr
     ax.plot(done / moved, done / least / 1e12, marker, label=f"{name}: {1e6 * least:.0f} µs at best")
     print(f"{name:30s} {moved / 1e6:6.0f} MB {done / 1e9:5.0f} GFLOP, at least {1e6 * least:5.0f} µs")
 ax.axvline(PEAK / BANDWIDTH, color="#777777", linestyle=":", linewidth=1)
-ax.text(PEAK / BANDWIDTH * 1.1, 25, "compute-bound →", fontsize=9)
+ax.text(PEAK / BANDWIDTH * 1.1, 400, "compute-bound →", fontsize=9)
 ax.set(title=f"Roofline of an H200, {B} × {H} heads, T = {T}, d = {D}, bfloat16", xlabel="operations per byte",
        ylabel="TFLOP/s attainable")
 ax.legend(loc="lower right", fontsize=8)
@@ -220,7 +220,7 @@ axes[0].set(title="lse of each query", xlabel="t")
 axes[0].legend(fontsize=8)
 shown = axes[1].imshow(weights[0, 0, :48, :48].sqrt(), cmap="viridis")
 fig.colorbar(shown, ax=axes[1], label="root of the weight")
-axes[1].set(title="weights from lse, first 48 positions", xlabel="key", ylabel="query")
+axes[1].set(title="weights from lse, to t = 47", xlabel="key", ylabel="query")
 plt.show()
 
 # %% [markdown]
