@@ -157,55 +157,6 @@ def carry_state_kernel(states, k, v, gamma, H, T, d, chunks, k_b, k_h, k_t, v_b,
         state = tl.exp2(rate * CHUNK) * state + tl.dot(keys * left_over[None, :], values, input_precision=PRECISION)
 
 
-@mistake("linear_attention_chunked", "one_state_for_all_chunks", "there is one state for all chunks, the last one",
-         hint="The second launch runs when the first has ended: each chunk needs a state of its own.")
-@triton.jit
-def carry_state_kernel(states, k, v, gamma, H, T, d, chunks, k_b, k_h, k_t, v_b, v_h, v_t, CHUNK: tl.constexpr,
-                       BLOCK_D: tl.constexpr, BLOCK_V: tl.constexpr, PRECISION: tl.constexpr):
-    pair = tl.program_id(0).to(tl.int64)
-    example, head = pair // H, pair % H
-    rate = tl.log2(tl.load(gamma + head))
-    step = tl.arange(0, CHUNK)
-    left = tl.arange(0, BLOCK_D)
-    right = tl.program_id(1) * BLOCK_V + tl.arange(0, BLOCK_V)
-    inside = (left[:, None] < d) & (right[None, :] < d)
-    state = tl.zeros([BLOCK_D, BLOCK_V], dtype=tl.float32)
-    for chunk in range(0, chunks):
-        tl.store(states + (pair * chunks) * d * d + left[:, None] * d + right[None, :], state, mask=inside)
-        time = (chunk * CHUNK + step).to(tl.int64)
-        keys = tl.load(k + example * k_b + head * k_h + time[None, :] * k_t + left[:, None],
-                       mask=(time[None, :] < T) & (left[:, None] < d), other=0.0).to(tl.float32)
-        values = tl.load(v + example * v_b + head * v_h + time[:, None] * v_t + right[None, :],
-                         mask=(time[:, None] < T) & (right[None, :] < d), other=0.0).to(tl.float32)
-        left_over = tl.exp2(rate * (CHUNK - 1 - step))
-        state = tl.exp2(rate * CHUNK) * state + tl.dot(keys * left_over[None, :], values, input_precision=PRECISION)
-
-
-@mistake("linear_attention_chunked", "float16_state", "the state is carried in float16",
-         hint="States are sums, and sums are float32.")
-@triton.jit
-def carry_state_kernel(states, k, v, gamma, H, T, d, chunks, k_b, k_h, k_t, v_b, v_h, v_t, CHUNK: tl.constexpr,
-                       BLOCK_D: tl.constexpr, BLOCK_V: tl.constexpr, PRECISION: tl.constexpr):
-    pair = tl.program_id(0).to(tl.int64)
-    example, head = pair // H, pair % H
-    rate = tl.log2(tl.load(gamma + head))
-    step = tl.arange(0, CHUNK)
-    left = tl.arange(0, BLOCK_D)
-    right = tl.program_id(1) * BLOCK_V + tl.arange(0, BLOCK_V)
-    inside = (left[:, None] < d) & (right[None, :] < d)
-    state = tl.zeros([BLOCK_D, BLOCK_V], dtype=tl.float32)
-    for chunk in range(0, chunks):
-        tl.store(states + (pair * chunks + chunk) * d * d + left[:, None] * d + right[None, :], state, mask=inside)
-        time = (chunk * CHUNK + step).to(tl.int64)
-        keys = tl.load(k + example * k_b + head * k_h + time[None, :] * k_t + left[:, None],
-                       mask=(time[None, :] < T) & (left[:, None] < d), other=0.0).to(tl.float32)
-        values = tl.load(v + example * v_b + head * v_h + time[:, None] * v_t + right[None, :],
-                         mask=(time[:, None] < T) & (right[None, :] < d), other=0.0).to(tl.float32)
-        left_over = tl.exp2(rate * (CHUNK - 1 - step))
-        state = tl.exp2(rate * CHUNK) * state + tl.dot(keys * left_over[None, :], values, input_precision=PRECISION)
-        state = state.to(tl.float16).to(tl.float32)
-
-
 @mistake("linear_attention_chunked", "first_state_decays_less",
          "the state before a chunk decays one step too few on its way to a position",
          hint="Between the state before a chunk and its position i lie i + 1 steps.")
