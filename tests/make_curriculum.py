@@ -54,11 +54,11 @@ PLAN: dict[str, tuple[str, list[Row]]] = {
     ]),
     "Kernels": ("The same families on a GPU: Triton kernels, checked without one, timed on one. Each stands beside the "
                 "unit of its number, whose marks do not hang on it. See [kernels.md](kernels.md).", [
-        (3, "transformers_kernels", "Transformer kernels", "fused loss over a large vocabulary", 1),
+        (3, "transformers_kernels", "Transformer kernels", "attention without its matrix: a softmax in pieces", 1),
         (2, "recurrent_kernels", "Recurrent kernels", "linear recurrence by an associative scan", 1),
         (4, "graph_kernels", "Graph kernels", "sparse matrix products", 1),
         (6, "hybrid_kernels", "Hybrid kernels", "what joins two families", 1),
-        (7, "attention_kernels", "Attention kernels", "flash attention", 1),
+        (7, "attention_kernels", "Attention kernels", "linear attention in chunks, with a carried state", 1),
         (8, "normalization_kernels", "Normalization kernels", "a fused row kernel and its gradient", 1),
         (9, "regularization_kernels", "Regularization kernels", "label smoothing, dropout", 1),
         (10, "activations_kernels", "Activation kernels", "fused gates", 1),

@@ -43,6 +43,14 @@ def test_code_that_launches_nothing_is_told():
         assert_builds(lambda out, x: None, {"out": MATRIX}, {"x": MATRIX})
 
 
+def test_float32_that_is_rounded_to_tf32_is_told():
+    square = ((32, 32), torch.float32)
+    with pytest.raises(CheckFailure, match="operands of float32 are rounded to 10 bits"):
+        assert_builds(planted.squares, {"out": square}, {"x": square}, no_tf32=True, precision="tf32")
+    assert "TF32" in assert_builds(planted.squares, {"out": square}, {"x": square}, precision="tf32")
+    assert "TF32" not in assert_builds(planted.squares, {"out": square}, {"x": square}, no_tf32=True, precision="ieee")
+
+
 def test_missing_tensor_cores_are_told():
     with pytest.raises(CheckFailure, match="no launch uses tensor cores"):
         assert_builds(planted.doubles, {"out": MATRIX}, {"x": MATRIX}, tensor_cores=True)

@@ -93,6 +93,7 @@ def run(function: Callable, request: Mapping[str, Any]) -> dict[str, Any]:
 
 def _dry(function: Callable, request: Mapping[str, Any], places: Sequence[Place]) -> dict[str, Any]:
     from etude.kernels.build import prepare, ptx_of
+    from etude.kernels.ptxas import has_tf32
     from etude.kernels.watch import Watch, watching
 
     prepare()
@@ -106,6 +107,7 @@ def _dry(function: Callable, request: Mapping[str, Any], places: Sequence[Place]
         built = ptx_of(launch)
         seen.setdefault(f"{built['kernel']} {built['warps']} {built['ptx']}", built)
     kinds = ["does not compile"] if any(built["error"] for built in seen.values()) else []
+    kinds += ["TF32"] if any(has_tf32(built["ptx"]) for built in seen.values()) else []
     return _reply(places, [], [], kinds, list(seen.values()))
 
 

@@ -104,11 +104,12 @@ def assert_no_race(function: Callable, case: Case, *, outputs: Outputs, orders: 
 
 def assert_builds(function: Callable, outputs: Mapping[str, tuple[tuple[int, ...], torch.dtype]],
                   inputs: Mapping[str, tuple[tuple[int, ...], torch.dtype] | Tensor], *, spills: int | None = None,
-                  tensor_cores: bool = False, **settings: Any) -> str:
+                  tensor_cores: bool = False, no_tf32: bool = False, **settings: Any) -> str:
     """Triton compiles every launch for a GPU (sm_90), at the sizes given; returns what they need, for the student.
 
     Nothing is run, so sizes may be those of real use; an input that the function reads on the way, such as row
     pointers, is given as a tensor. `spills`: at most so many bytes. `tensor_cores`: some launch has to use them.
+    `no_tf32`: no launch may round float32 operands of a matrix product to TF32, which the interpreter does not show.
     """
     _demand()
     buffers, places = [], []
@@ -131,6 +132,10 @@ def assert_builds(function: Callable, outputs: Mapping[str, tuple[tuple[int, ...
                            hint="Fewer elements a program, or more warps, leave each thread less to hold.")
     if tensor_cores and not any(one.tensor_cores for one in found):
         raise CheckFailure(f"no launch uses tensor cores ({found[0]}).", hint="`tl.dot` makes matrix products.")
+    rounded = next((one for one in found if one.tf32), None)
+    if no_tf32 and rounded:
+        raise CheckFailure(f"{rounded}: operands of float32 are rounded to 10 bits before they are multiplied.",
+                           hint='`tl.dot(..., input_precision="ieee")` keeps float32; the default is TF32.')
     return f"Built for sm_90: {'; '.join(map(str, found))}."
 
 

@@ -32,15 +32,23 @@ class Resources:
     """Bytes of shared memory known at build time."""
     tensor_cores: str
     """`wgmma`, `mma`, or nothing: which instructions for matrix products it has."""
+    tf32: bool = False
+    """Whether one of these rounds float32 operands to TF32."""
 
     def __str__(self) -> str:
         spilled = f"{self.spilled} bytes spilled" if self.spilled else "no spills"
         cores = f"tensor cores by {self.tensor_cores}" if self.tensor_cores else "no tensor cores"
+        cores += " in TF32" if self.tf32 else ""
         return f"`{self.kernel}`: {self.registers} registers, {spilled}, {cores}"
 
 
 class NotAssembled(Exception):
     """ptxas refused the PTX, or there is none. One line."""
+
+
+def has_tf32(ptx: str) -> bool:
+    """Whether PTX has matrix products of TF32."""
+    return re.search(r"mma[a-z_.]*\.[^;\n]*\.tf32", ptx) is not None
 
 
 @lru_cache(maxsize=512)
@@ -60,8 +68,8 @@ def resources_of(kernel: str, ptx: str) -> Resources:
     if done.returncode:
         raise NotAssembled(f"`{kernel}`: ptxas refused it: {' '.join(said.split())[:300]}")
     cores = "wgmma" if "wgmma.mma_async" in ptx else "mma" if re.search(r"\bmma\.sync", ptx) else ""
-    return Resources(kernel, _number(r"Used (\d+) registers", said),
-                     _number(r"(\d+) bytes spill stores", said), _number(r"(\d+) bytes smem", said), cores)
+    return Resources(kernel, _number(r"Used (\d+) registers", said), _number(r"(\d+) bytes spill stores", said),
+                     _number(r"(\d+) bytes smem", said), cores, has_tf32(ptx))
 
 
 def _number(pattern: str, text: str) -> int:
