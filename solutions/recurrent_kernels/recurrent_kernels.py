@@ -45,7 +45,7 @@ from etude.kernels import tl, triton
 # for every sequence and channel by itself: $a$ and $b$ have $BTD$ elements of $s$ bytes, and so has $h$. Whoever
 # computes it must at least read $a$ and $b$ and write $h$,
 #
-# $$ b_{\min} = 3BTDs + BDs, \qquad f = 2BTD \quad\Rightarrow\quad I = \frac{f}{b_{\min}} \approx \frac{2}{3s}, \tag{2} $$
+# $$ b_{\min} = 3BTDs + BDs, \qquad f = 2BTD \;\Rightarrow\; I = \frac{f}{b_{\min}} \approx \frac{2}{3s} \tag{2} $$
 #
 # a sixth of an operation per byte in float32, where an H200 does fourteen in the time of one byte. The kernel is
 # **bound by memory**. Two ways without a kernel of your own:
