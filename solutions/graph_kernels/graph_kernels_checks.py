@@ -46,7 +46,7 @@ GRAPHS = graphs()
 LONG_ROW = graphs(w=values("E", _one_heavy), x=values("N F", lambda drawn, _: 1 + 0.01 * torch.tanh(drawn)),
                   precisions=("float16",))
 def _cancelling(drawn, _):
-    drawn[::2] *= 1e4
+    drawn[::2] *= 1e6
     drawn[1::2] -= drawn[:len(drawn) // 2 * 2:2]
     return drawn
 
@@ -94,7 +94,7 @@ def test_programs_do_not_race(student, case):
 @public
 def test_same_bits(student):
     """Two runs give the same bits, in whatever order programs run."""
-    case = CANCELLING.case({"N": 4, "E": 150, "F": 9}, {"graph": "hub"})
+    case = CANCELLING.case({"N": 1, "E": 150, "F": 9})
     one, other = (run_kernel(student.csr_spmm, case, OUT, order=order)[0]["out"] for order in (1, 2))
     differs = (one != other) & ~(one.isnan() & other.isnan())
     if differs.any():
