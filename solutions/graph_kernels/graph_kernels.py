@@ -63,7 +63,8 @@ for e, source in enumerate(sources):
     right.text(e + 0.5, 0.5, f"{source}", ha="center", va="center")
 for i in range(4):
     begin, end = pointers[i], pointers[i + 1]
-    right.annotate(f"$p_{i}$ = {begin}", (begin, 1), (begin - 0.8 * (i == 1), 2.2 + 0.4 * (i == 1)), ha="center", fontsize=9,
+    right.annotate(f"$p_{i}$ = {begin}", (begin, 1),
+                   (begin - 0.8 * (i == 1), 2.2 + 0.4 * (i == 1)), ha="center", fontsize=9,
                    arrowprops={"arrowstyle": "->"})
     if begin < end:
         right.text((begin + end) / 2, -0.5, f"node {i}", ha="center", fontsize=9)
