@@ -315,7 +315,18 @@ def watching(watch: Watch) -> Iterator[Watch]:
 
     builder, executor = interpreter.interpreter_builder, interpreter.GridExecutor
     call, real, np_dtype = executor.__call__, interpreter._interpreter, interpreter._get_np_dtype
-    tune = autotuner.Autotuner.run
+    tune, patch = autotuner.Autotuner.run, interpreter._patch_lang
+    patched: dict[Any, Any] = {}
+
+    def patch_once(fn: Any) -> Any:
+        # Triton does it anew for every call of a device function, a third of the time of a launch.
+        if fn not in patched:
+            patched[fn] = patch(fn)
+        return patched[fn]
+
+    def launch(self: Any, *args: Any, **kwargs: Any) -> Any:
+        patched.clear()  # the launch before has undone it
+        return watch.launch(self, call, args, kwargs)
 
     def set_grid_idx(x: int, y: int, z: int) -> None:
         type(builder).set_grid_idx(builder, *watch.place(x, y, z))
@@ -329,7 +340,7 @@ def watching(watch: Watch) -> Iterator[Watch]:
         self.configs = self.configs[:1]  # with several it would time them, on a GPU that is not there
         return tune(self, *args, **kwargs)
 
-    executor.__call__ = lambda self, *args, **kwargs: watch.launch(self, call, args, kwargs)
+    executor.__call__, interpreter._patch_lang = launch, patch_once
     autotuner.Autotuner.run = first_config
     builder.set_grid_idx = set_grid_idx
     interpreter._interpreter, interpreter._get_np_dtype = _Memory(real, watch), refusing
@@ -337,5 +348,5 @@ def watching(watch: Watch) -> Iterator[Watch]:
         yield watch
     finally:
         executor.__call__, interpreter._interpreter, interpreter._get_np_dtype = call, real, np_dtype
-        autotuner.Autotuner.run = tune
+        autotuner.Autotuner.run, interpreter._patch_lang = tune, patch
         del builder.set_grid_idx
