@@ -34,7 +34,7 @@ def machines() -> Iterator[Callable[[frozenset[str]], Zygote]]:
 def command(machines: Callable, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Command:
     """Run the command line on a machine without some layers: (exit code, standard output, standard error)."""
     def run(*arguments: str, without: frozenset[str]) -> tuple[int, str, str]:
-        monkeypatch.setattr(client, "Zygote", lambda preload=(): nullcontext(machines(without)))
+        monkeypatch.setattr(client, "Zygote", lambda preload=(), serve="": nullcontext(machines(without)))
         monkeypatch.setattr("sys.argv", ["autograder", *arguments, "--course", str(COURSE)])
         with pytest.raises(SystemExit) as end:
             main()
