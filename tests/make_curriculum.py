@@ -57,7 +57,7 @@ PLAN: dict[str, tuple[str, list[Row]]] = {
         (3, "transformers_kernels", "Transformer kernels", "attention without its matrix: a softmax in pieces", 1),
         (2, "recurrent_kernels", "Recurrent kernels", "linear recurrence by an associative scan", 1),
         (4, "graph_kernels", "Graph kernels", "sparse matrix products", 1),
-        (6, "hybrid_kernels", "Hybrid kernels", "what joins two families", 1),
+        (6, "hybrid_kernels", "Hybrid kernels", "a selective scan, its states in registers", 1),
         (7, "attention_kernels", "Attention kernels", "linear attention in chunks, with a carried state", 1),
         (8, "normalization_kernels", "Normalization kernels", "a fused row kernel and its gradient", 1),
         (9, "regularization_kernels", "Regularization kernels", "label smoothing, dropout", 1),
