@@ -183,7 +183,7 @@ def decoded(reply: RawReply) -> Any:
     if kind != OK:
         return ("error", value.get("type") if isinstance(value, dict) else "")
     if isinstance(value, dict) and "evidence" in value:
-        # A kernel's call (of a module's, the buffers are its state): codes that do the same differ in which lanes they leave a tensor by, and in their PTX.
+        # Of a kernel's call: codes that do the same differ in which lanes they leave a tensor by, and in their PTX.
         value = {key: part for key, part in value.items() if key not in ("buffers", "evidence")}
     return ("value", _without_initial_values(value) if isinstance(value, dict) else value)
 
