@@ -4,9 +4,9 @@ The interpreter reads and writes wherever a pointer points, in the order of the 
 between it and memory: lanes outside every tensor that was passed to the launch are noted, and left out where they would
 hit foreign memory; so are accesses of two programs to one element that no atomic operation orders.
 
-It replaces four things in `triton.runtime.interpreter` while a kernel runs: the module `_interpreter`, which does the
-memory operations; `GridExecutor.__call__`; `interpreter_builder.set_grid_idx`; and `_get_np_dtype`. In Triton 3.6 to
-3.9 these are the same; `etude.kernels.KNOWN` keeps others out.
+It replaces five things in `triton.runtime.interpreter` while a kernel runs: the module `_interpreter`, which does the
+memory operations; `GridExecutor.__call__`; `interpreter_builder.set_grid_idx`; `_get_np_dtype`; and `_patch_lang`. They
+are there in Triton 3.6 and 3.9; `etude.kernels.KNOWN` keeps versions outside these out.
 """
 from __future__ import annotations
 
