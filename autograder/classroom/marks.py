@@ -10,6 +10,9 @@ from pathlib import Path
 
 from autograder.classroom.tables import read_table
 from autograder.course import Course, Late, nearest
+from autograder.errors import UsageError
+from autograder.moments import moment
+from autograder.one_line import one_line
 from autograder.report.model import Report
 from autograder.report.wording import number
 
@@ -60,7 +63,9 @@ class Times(dict[tuple[str, str, str], datetime]):
 
 
 def read_times(path: Path, results: Sequence[str]) -> Times:
-    """The table of `--submitted`. Raises `UsageError` for a row that names no results, or the same ones twice."""
+    """The table or folder of `--submitted`. Raises `UsageError` for a row that names no results, or some twice."""
+    if path.is_dir():
+        return _nbgraders_times(path, results)
     times = Times()
     for row in read_table(path, ("student", "unit", "submitted"), ("results",)):
         name = row.values.get("results", "")
@@ -73,6 +78,23 @@ def read_times(path: Path, results: Sequence[str]) -> Times:
         if key in times:
             raise row.fault(f"{key[0]}, {key[1]}, {name}: given twice")
         times[key] = row.moment("submitted")
+    return times
+
+
+def _nbgraders_times(folder: Path, results: Sequence[str]) -> Times:
+    """The times in nbgrader's `submitted/<student>/<unit>/timestamp.txt`, which are in UTC."""
+    if len(results) > 1:
+        raise UsageError(f"{folder}: a folder has the times of one folder of results; several need a table")
+    times = Times()
+    for path in sorted(folder.glob("*/*/timestamp.txt")):
+        text = path.read_bytes()[:100].decode("utf-8", "replace").strip()
+        try:
+            submitted = moment(text.replace(" UTC", "Z").replace(" ", "T"))
+        except ValueError as error:
+            raise UsageError(f"{path}: {one_line(text)!r}: {error}") from None
+        times[path.parts[-3], path.parts[-2], results[0]] = submitted
+    if not times:
+        raise UsageError(f"{folder}: no times; expected nbgrader's <student>/<unit>/timestamp.txt")
     return times
 
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def marks(
     results: Annotated[list[Path], typer.Argument(metavar="RESULTS...", help="What grade --out wrote, by attempt.")],
     to: Annotated[Path, typer.Option(help="The table of marks, a CSV file.")],
-    submitted: Annotated[Path | None, typer.Option(help="CSV: student, unit, submitted; results for several.")] = None,
+    submitted: Annotated[Path | None, typer.Option(
+        help="CSV: student, unit, submitted; results for several. Or the folder submitted/ of nbgrader.")] = None,
     course: CourseOption = None,
 ) -> None:
     """Marks by the course's policy. Exit 0: all have one; 1: some have none, and the table says why."""

@@ -3,6 +3,7 @@
 - In a unit's folder, the file called like the unit's notebook; if none is, every notebook; if none, every script.
 - In another folder, a file called like some unit's notebook makes the scripts beside it helpers, and notebooks beside
   it doubtful: a problem, since they may be other students' work.
+- The released `<notebook>_checks.py` lies beside most submissions and is not worth a note.
 - Of `x.ipynb` and `x.py` (a pair that jupytext keeps) the notebook counts.
 """
 from __future__ import annotations
@@ -41,7 +42,9 @@ def _from_folder(files: list[Found], course: Course) -> Iterator[Found | Problem
     for file in doubtful:
         yield BadInput(file.path, f"not graded: {chosen[0].parts[-1]} in the same folder is taken for the "
                                   f"submission; give each student a folder").problem
-    rest = [file.parts[-1] for file in files if file not in chosen and file not in doubtful]
+    released = {f"{name}_checks.py" for name in names}
+    rest = [file.parts[-1] for file in files
+            if file not in chosen and file not in doubtful and file.parts[-1] not in released]
     note = (f"in the same folder and not graded: {', '.join(rest[:5])}{', ...' if len(rest) > 5 else ''}",)
     for number, file in enumerate(chosen):
         yield replace(file, notes=note) if rest and number == 0 else file

@@ -53,7 +53,8 @@ def marked(tmp_path: Path, capfd: pytest.CaptureFixture, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
 
     def command(scores: dict[str, dict[str, float]], *times: str, policy: str = POLICY, extensions: tuple = (),
-                heading: str = "student,unit,submitted", unit: str = "one", **of_report: object) -> Ended:
+                heading: str = "student,unit,submitted", unit: str = "one", submitted: str = "times.csv",
+                **of_report: object) -> Ended:
         Path("course.yml").write_text(HEAD + policy)
         Path("extensions.csv").write_text("\n".join(["student,unit,until", *extensions]) + "\n")
         Path("times.csv").write_text("\n".join([heading, *times]) + "\n")
@@ -61,7 +62,8 @@ def marked(tmp_path: Path, capfd: pytest.CaptureFixture, monkeypatch: pytest.Mon
             for student, score in students.items():
                 report = {"sandbox": "ENFORCED", "exercises": []} | of_report
                 write_views(Report(student=student, unit=unit, score=score, max_score=10, **report), Path(results))
-        argv = ["autograder", "marks", *scores, "--to", "marks.csv", *(["--submitted", "times.csv"] if times else [])]
+        given = ["--submitted", submitted] if times or submitted != "times.csv" else []
+        argv = ["autograder", "marks", *scores, "--to", "marks.csv", *given]
         monkeypatch.setattr(sys, "argv", argv)
         capfd.readouterr()
         with pytest.raises(SystemExit) as ended:
@@ -197,6 +199,20 @@ def test_a_wrong_table_is_refused_with_its_line(marked: Callable, case: str) -> 
 def test_several_results_need_their_column_and_to_be_different(marked: Callable) -> None:
     found = marked({"first": {"ann": 7}, "second": {"ann": 8}}, f"ann,one,{GOOD_TIME}")
     assert found.code == 2 and "times.csv:2: results is empty: which of first, second is it?" in found.err
+
+
+def test_the_times_may_be_those_of_nbgrader(marked: Callable, tmp_path: Path) -> None:
+    for student, text in {"ann": "2026-12-01 11:00:00.000000 UTC\n", "bob": "2026-12-01 16:30:00.123456 UTC"}.items():
+        (tmp_path / "submitted" / student / "one").mkdir(parents=True)
+        (tmp_path / "submitted" / student / "one/timestamp.txt").write_text(text)
+    found = marked({"results": {"ann": 8, "bob": 8}}, submitted="submitted")
+    assert found.code == 0 and (found["ann"]["days_late"], found["bob"]["days_late"]) == ("0", "1")
+    assert marked({"first": {"ann": 7}, "second": {"ann": 8}}, submitted="submitted").code == 2
+    (tmp_path / "submitted/bob/one/timestamp.txt").write_text("2026-12-01 16:30:00")
+    found = marked({"results": {"ann": 8}}, submitted="submitted")
+    assert found.code == 2 and "bob/one/timestamp.txt: '2026-12-01 16:30:00': " in found.err
+    (tmp_path / "empty").mkdir()
+    assert marked({"results": {"ann": 8}}, submitted="empty").code == 2
 
 
 # ---------------------------------------------------------------------------------------------- course.yml

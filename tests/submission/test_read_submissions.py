@@ -175,6 +175,7 @@ def test_of_two_submissions_the_first_counts_and_the_problem_names_both(tmp_path
 def test_files_beside_a_submission_are_noted_or_told(tmp_path: Path) -> None:
     write(tmp_path / "c/al/attention/attention.ipynb")
     write(tmp_path / "c/al/attention/scratch.ipynb")
+    (tmp_path / "c/al/attention/attention_checks.py").write_text("released = True\n")
     write(tmp_path / "c/attention.ipynb")
     write(tmp_path / "c/bob.ipynb")
     submissions, problems = _read(tmp_path / "c")
