@@ -17,7 +17,10 @@ from autograder.grading.reference import ReferenceSubject
 from autograder.grading.subjects import SubmissionSubject
 from autograder.released_names import released_names
 from autograder.remote.channel import LocalChannel
+from autograder.remote.foresight import ForesightChannel
+from autograder.remote.student import RemoteStudent
 from autograder.report.model import ExerciseResult
+from autograder.solution.interpreter import expect_kernels
 from autograder.solution.material import Material
 from autograder.submission.cells import Submission
 from autograder.submission.notebook import read_notebook
@@ -111,6 +114,7 @@ def verify(course: Course, units: Sequence[str], jobs: int = 1, progress: Callab
 def verify_unit(course: Course, unit: str, progress: Callable[[str], None] = lambda _: None,
                 exercises: Sequence[str] | None = None, every: int = 1) -> list[ExerciseProof]:
     """Run every variant of every exercise of a unit through its checks, in this process; nothing untrusted runs."""
+    expect_kernels(course)
     material = Material(course, course.units[unit])
     proofs = {id: ExerciseProof(unit, id, material.unit.verify_seconds) for id in exercises or material.unit.exercises}
     # None for all: then their points must add up.
@@ -189,11 +193,21 @@ class _OneExercise(SubmissionSubject):
     def __init__(self, material: Material, variant: Variant, reference: ReferenceSubject):
         program = material.variant_program(variant)
         super().__init__(material, lambda _: program, LocalChannel, reference)
-        self._variant = variant
+        self._variant, self._program = variant, program
         self._believed: set[str] = set()
 
     def wants(self, exercise: str) -> bool:
         return exercise == self._variant.exercise
+
+    def student(self, exercise: str) -> None:
+        super().student(exercise)
+        self._asked_ahead = LocalChannel(self._program)
+
+    def begins(self, check: Check) -> RemoteStudent:
+        # Asked elsewhere: code that remembers must meet in the check what the check asks, and no more.
+        script = self._scripts.get(check.name)
+        self._ahead = ForesightChannel(self._asked_ahead, script) if script else None
+        return RemoteStudent(self._channel)
 
     def passes(self, check: Check) -> bool:
         """Grading would believe the answers; here the check is run all the same, and both must come to the same."""

@@ -1,6 +1,8 @@
 """One warm zygote for all tests that run a program in a sealed worker, and hypothesis without clock or dice."""
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 from hypothesis import settings
 
 STARTED = time.time()
+os.environ.setdefault("TRITON_INTERPRET", "1")  # before any test makes PyTorch import Triton
 settings.register_profile("tests", deadline=None, derandomize=True, database=None)
 settings.load_profile("tests")
 
@@ -19,6 +22,20 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     proof = Path(__file__).resolve().parents[1] / "results" / "proof.txt"
     if proof.exists() and proof.stat().st_mtime >= STARTED:
         terminalreporter.write_line(proof.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """One browser for all tests that look at a page: Playwright starts once in a process."""
+    sys.path.insert(0, str(Path(__file__).parent / "browser"))
+    from lab import ARGUMENTS, CHROMIUM, NO_CHROMIUM
+    if not CHROMIUM.exists():
+        pytest.skip(NO_CHROMIUM)
+    from playwright.sync_api import sync_playwright
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from autograder.grading.reference import ReferenceSubject
 from autograder.grading.seeds import SEED_VARIABLE, run_seed
 from autograder.grading.subjects import GradedSubmission, sealed_channels
 from autograder.report.model import Report
-from autograder.solution.interpreter import demand_triton
+from autograder.solution.interpreter import demand_triton, expect_kernels
 from autograder.solution.material import Material, verify_points
 from autograder.submission.cells import Submission
 
@@ -61,6 +61,7 @@ def grade_stream(course: Course, submissions: Iterable[Submission], done: Callab
 
     `failed` gets the line about a submission on which the grader failed.
     """
+    expect_kernels(course)
     line = Line(submissions)
     while line.first:
         try:

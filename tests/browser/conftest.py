@@ -1,4 +1,4 @@
-"""One JupyterLab and one chromium for all browser tests; where there is no chromium they are skipped, loudly."""
+"""One JupyterLab for all browser tests; their chromium is in tests/conftest.py."""
 from __future__ import annotations
 
 import json
@@ -12,23 +12,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from lab import ARGUMENTS, CHROMIUM, PATIENCE_MS, ROOT, Notebook, lab_server
+from lab import NO_CHROMIUM, PATIENCE_MS, ROOT, Notebook, lab_server
 
-MISSING = ("THE BROWSER TESTS DID NOT RUN: there is no /usr/bin/chromium; "
-           "apt-get install -y --no-install-recommends chromium")
 CLOSING = ["hint('sdpa_masked')", "progress()", "check()"]
 """Cells that a student adds at the end."""
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
-    if not CHROMIUM.exists():
-        pytest.skip(MISSING)
-    from playwright.sync_api import sync_playwright
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="session")
@@ -58,6 +45,6 @@ def notebook(chromium: Any, unit: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    if any(MISSING in str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])):
+    if any(NO_CHROMIUM in str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])):
         terminalreporter.section("browser", red=True, bold=True)
-        terminalreporter.line(MISSING, red=True, bold=True)
+        terminalreporter.line(NO_CHROMIUM, red=True, bold=True)

@@ -16,6 +16,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = Path("/usr/bin/chromium")
+NO_CHROMIUM = (f"THE BROWSER TESTS DID NOT RUN: there is no {CHROMIUM}; "
+               "apt-get install -y --no-install-recommends chromium")
 ARGUMENTS = ("--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
              "--disable-component-update --disable-sync").split()
 PATIENCE_MS = 180_000

@@ -12,7 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "browser"))
 
-from lab import ARGUMENTS, CHROMIUM, PATIENCE_MS, PICTURES, await_server, free_port, private_environment
+from lab import CHROMIUM, PATIENCE_MS, PICTURES, await_server, free_port, private_environment
 from tiny_course import CHECKS
 
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"formgrader was not looked at: there is no {CHROMIUM}; "
@@ -46,20 +46,11 @@ def formgrader(directory: Any, tmp_path_factory: pytest.TempPathFactory) -> Iter
             server.wait(20)
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
-        yield started
-        started.close()
-
-
 @pytest.fixture
-def page(browser: Any, formgrader: tuple[str, str]) -> Iterator[Callable[[str], Any]]:
+def page(chromium: Any, formgrader: tuple[str, str]) -> Iterator[Callable[[str], Any]]:
     """`page("/gradebook")`: that page of formgrader."""
     address, token = formgrader
-    opened = browser.new_page(viewport={"width": 1200, "height": 1100},
+    opened = chromium.new_page(viewport={"width": 1200, "height": 1100},
                               extra_http_headers={"Authorization": f"token {token}"})
     opened.set_default_timeout(PATIENCE_MS)
     opened.route(lambda url: not url.startswith("http://127.0.0.1:"), lambda route: route.abort())  # MathJax, of a CDN
