@@ -16,7 +16,7 @@ from autograder.grading.nulls import KERNEL_NULLS, NULLS, NullChannel
 from autograder.grading.reference import ReferenceSubject
 from autograder.grading.subjects import SubmissionSubject
 from autograder.released_names import released_names
-from autograder.remote.channel import LocalChannel
+from autograder.remote.channel import LocalChannel, Recorder
 from autograder.remote.foresight import ForesightChannel
 from autograder.remote.student import RemoteStudent
 from autograder.report.model import ExerciseResult
@@ -194,7 +194,8 @@ class _OneExercise(SubmissionSubject):
         program = material.variant_program(variant)
         super().__init__(material, lambda _: program, LocalChannel, reference)
         self._variant, self._program = variant, program
-        self._believed: set[str] = set()
+        self._believed: dict[str, list] = {}
+        """What was asked and answered in each check that grading would not run."""
 
     def wants(self, exercise: str) -> bool:
         return exercise == self._variant.exercise
@@ -207,18 +208,23 @@ class _OneExercise(SubmissionSubject):
         # Asked elsewhere: code that remembers must meet in the check what the check asks, and no more.
         script = self._scripts.get(check.name)
         self._ahead = ForesightChannel(self._asked_ahead, script) if script else None
-        return RemoteStudent(self._channel)
+        self._recorder = Recorder(self._channel)
+        return RemoteStudent(self._recorder)
 
     def passes(self, check: Check) -> bool:
         """Grading would believe the answers; here the check is run all the same, and both must come to the same."""
         if super().passes(check):
-            self._believed.add(check.name)
+            self._believed[check.name] = self._recorder.log
         return False
 
     @property
     def overlooked(self) -> list[str]:
-        """The checks that fail, but that grading would not have run."""
-        return [check.name for check in self.result.checks if not check.passed and check.name in self._believed]
+        """The checks that fail by right answers, so that grading would not have run them.
+
+        Code that remembers may answer rightly when asked ahead and wrongly in the check: that is no belief in rounding.
+        """
+        return [check.name for check in self.result.checks if not check.passed and check.name in self._believed
+                and self._scripts[check.name].was_answered(self._believed[check.name])]
 
     @property
     def result(self) -> ExerciseResult:

@@ -16,7 +16,7 @@ import torch
 
 from autograder.remote.channel import RawReply, RawRequest
 from etude import wire
-from etude.executor import OK
+from etude.executor import FREE, OK
 from etude.observe import tensors_in
 
 ROUNDING = {torch.float64: 1e-13, torch.float32: 1e-6}
@@ -42,6 +42,14 @@ class Script:
     def asks(self, place: Place, request: RawRequest) -> bool:
         """Whether the script goes on with this request at this place."""
         return place[0] < len(self.examples) and self.request(place) == request
+
+    def was_answered(self, log: list[tuple[RawRequest, RawReply]]) -> bool:
+        """Whether every request of the script that a check made was answered as the reference answered it."""
+        agreement = Agreement(self)
+        places = [(example, step) for example, requests in enumerate(self.examples) for step in range(len(requests))]
+        asked = [entry for entry in log if entry[0][0] != FREE]
+        return all(agreement.holds(place, reply) for place, (request, reply) in zip(places, asked, strict=False)
+                   if self.request(place) == request)
 
     def request(self, place: Place) -> RawRequest:
         return self.examples[place[0]][place[1]][0]

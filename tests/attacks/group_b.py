@@ -100,9 +100,11 @@ for entry in os.listdir("/proc"):
         except (FileNotFoundError, ProcessLookupError): pass
 """, "loot", SECCOMP, LANDLOCK),
     attack("b16", "orders and answers on the zygote's control socket", """
-import socket, json
-for fd in range(63, 3, -1):
-    try: socket.socket(fileno=fd).send(json.dumps({"error": CTX["name"]}).encode())
+import json, os, socket
+mine = os.fstat(3).st_ino  # the worker's own socket, by whatever number: garbage on it would only end the worker
+for fd in range(4, 64):
+    try:
+        if os.fstat(fd).st_ino != mine: socket.socket(fileno=fd).send(json.dumps({"error": CTX["name"]}).encode())
     except OSError: pass
 """, "control", usual="speaks to the grader when descriptors leak", columns=ENDS),
 ]
