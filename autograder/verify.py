@@ -207,7 +207,7 @@ class _OneExercise(SubmissionSubject):
     def begins(self, check: Check) -> RemoteStudent:
         # Asked elsewhere: code that remembers must meet in the check what the check asks, and no more.
         script = self._scripts.get(check.name)
-        self._ahead = ForesightChannel(self._asked_ahead, script) if script else None
+        self._ahead = ForesightChannel(self._asked_ahead, script, self._was_right) if script else None
         self._recorder = Recorder(self._channel)
         return RemoteStudent(self._recorder)
 
@@ -222,9 +222,12 @@ class _OneExercise(SubmissionSubject):
         """The checks that fail by right answers, so that grading would not have run them.
 
         Code that remembers may answer rightly when asked ahead and wrongly in the check: that is no belief in rounding.
+        But some check has to see it in grading, too.
         """
-        return [check.name for check in self.result.checks if not check.passed and check.name in self._believed
-                and self._scripts[check.name].was_answered(self._believed[check.name])]
+        failed = [check.name for check in self.result.checks if not check.passed]
+        believed = [name for name in failed if name in self._believed]
+        return believed if believed == failed else [
+            name for name in believed if self._scripts[name].was_answered(self._believed[name])]
 
     @property
     def result(self) -> ExerciseResult:

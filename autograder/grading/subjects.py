@@ -54,16 +54,17 @@ class SubmissionSubject:
         lent, self._spare = self._spare, None
         self._is_shared = lent is not None
         self._channel = self._open(self.program(exercise), **({"lent": lent} if lent else {}))
-        self._has_seen_hidden, self._has_run_checks = False, False
+        self._has_seen_hidden, self._has_run_checks, self._was_right = False, False, False
 
     def begins(self, check: Check) -> RemoteStudent:
         script = self._scripts.get(check.name)
-        self._ahead = ForesightChannel(self._channel, script) if script and hasattr(self._channel, "ahead") else None
+        can_ask_ahead = script is not None and hasattr(self._channel, "ahead")
+        self._ahead = ForesightChannel(self._channel, script, self._was_right) if can_ask_ahead else None
         return RemoteStudent(self._ahead or self._channel)
 
     def passes(self, check: Check) -> bool:
         """Whether every answer is the reference's, but for rounding that this check does not see."""
-        known = self._agrees(check)
+        known = self._was_right = self._agrees(check)
         if not known:
             self._prepare_to_run(check)
         self._has_seen_hidden = self._has_seen_hidden or not check.public

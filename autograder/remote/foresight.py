@@ -29,11 +29,12 @@ CHUNK_BYTES = 4 << 20
 
 
 class ForesightChannel:
-    """A channel for one check, over a sealed one that outlives it."""
+    """A channel for one check, over a sealed one that outlives it. `hopeful`: answers have been right so far."""
 
-    def __init__(self, channel: Any, script: Script):
+    def __init__(self, channel: Any, script: Script, hopeful: bool = False):
         self._channel = channel
         self._script = script
+        self._first_chunk = CHUNK if hopeful else FIRST_CHUNK
         self.forget()
 
     def forget(self) -> None:
@@ -42,7 +43,7 @@ class ForesightChannel:
         self._example, self._step = 0, 0
         self._replies: dict[Place, RawReply] = {}
         self._following = True
-        self._chunk = FIRST_CHUNK
+        self._chunk = self._first_chunk
 
     def agrees(self) -> Agreement | None:
         """Ask for the whole script; how the answers agree with the reference's, or None if they do not.

@@ -18,6 +18,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from etude import wire
+from etude.executor import CALL, DESCRIBE, FREE, LOAD, MANY, VJP, Executor
+
 COMPILER_USERS = ("torch.func", "torch.optim", "torch.utils.checkpoint")
 """Parts of PyTorch that import its compiler (most of a second) on first use, though they compile nothing."""
 _CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
@@ -35,6 +38,7 @@ def run(preload: Collection[str]) -> None:
     if "triton" in preload:
         from etude.kernels.launching import warm_up
         warm_up()
+    requests()
     torch.manual_seed(0)
     np.random.seed(0)
 
@@ -108,6 +112,37 @@ def in_memory_files() -> None:
     torch.load(buffer)
     for codec in ("ascii", "latin-1", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"):
         "a".encode(codec).decode(codec)
+
+
+_PROGRAM = """
+import torch
+
+class Scale(torch.nn.Module):
+    def __init__(self, n):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(n))
+
+    def forward(self, x):
+        return x * self.weight
+
+def scale(x, *, by=1.0):
+    return x * by
+"""
+_ENOUGH = 20
+"""Calls after which Python has adapted a function's code to what it meets; a worker would write to shared pages."""
+
+
+def requests() -> None:
+    """What a worker does for any student: a program run, a function called, a gradient asked for."""
+    x = torch.ones(2, 3, dtype=torch.float64, requires_grad=True)
+    call = {"name": "scale", "args": [x], "kwargs": {"by": 2.0}, "node": 1, "echo": True, "audit": True}
+    vjp = {"of": 1, "cotangents": [x.detach()], "create_graph": False, "node": 2}
+    made = [(DESCRIBE, {"name": "scale"}), (CALL, call), (VJP, vjp), (FREE, {"nodes": [1], "objects": []})]
+    many = wire.encode([[kind, wire.encode(request)] for kind, request in made])
+    for number in range(_ENOUGH):
+        executor = Executor()
+        executor.handle(LOAD, wire.encode({"cells": [{"label": str(number), "source": _PROGRAM, "mode": "all"}]}))
+        executor.handle(MANY, many)
 
 
 def compiler_users() -> None:

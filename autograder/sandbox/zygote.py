@@ -28,6 +28,7 @@ from typing import Any, NoReturn
 
 from autograder.sandbox import canary, landlock, libc, warmup
 from autograder.sandbox.available import AVAILABLE, Refuse
+from autograder.sandbox.holes import fill_holes
 from autograder.sandbox.hugepages import collapse_step_by_step
 from autograder.sandbox.limits import Limits, resident_memory
 from autograder.sandbox.seal import seal
@@ -182,6 +183,7 @@ def main() -> None:
     except Exception as error:
         control.send(json.dumps({"error": f"{type(error).__name__}: {error}"}).encode())
         return
+    fill_holes()
     # From here on nobody reads what this process or a worker prints.
     os.dup2(null, 1)
     os.dup2(null, 2)

@@ -14,6 +14,7 @@ import traceback
 import types
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 MAX_MESSAGE = 500
@@ -77,28 +78,52 @@ def _run_cell(program: Program, label: str, source: str, definitions_only: bool)
     filename = f"{_FILE}{label}>"
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     try:
-        tree = ast.parse(source, filename)
+        statements = _compiled(label, source, definitions_only)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None) or 1
         program.errors.append(CellError(label, line, type(error).__name__, _brief(getattr(error, "msg", error))))
         return
+    for statement in statements:
+        program.only_defines &= statement.only_defines
+        _run_statement(program, label, statement)
+
+
+@dataclass(frozen=True)
+class _Statement:
+    """One top-level statement of a cell, ready to run, or the reason why it cannot."""
+
+    code: types.CodeType | CellError
+    line: int
+    only_defines: bool
+
+
+@lru_cache(maxsize=128)  # all exercises of a notebook run the same setup
+def _compiled(label: str, source: str, definitions_only: bool) -> list[_Statement]:
+    filename = f"{_FILE}{label}>"
+    tree = ast.parse(source, filename)
     flags = _future_flags(tree)
-    for statement in tree.body:
-        if definitions_only and not _is_definition(statement):
-            continue
-        program.only_defines &= label == SETUP or _changes_nothing_else(statement)
-        _run_statement(program, label, filename, statement, flags)
+    return [_Statement(_code(label, filename, statement, flags), statement.lineno,
+                       label == SETUP or _changes_nothing_else(statement))
+            for statement in tree.body if not definitions_only or _is_definition(statement)]
 
 
-def _run_statement(program: Program, label: str, filename: str, statement: ast.stmt, flags: int) -> None:
+def _code(label: str, filename: str, statement: ast.stmt, flags: int) -> types.CodeType | CellError:
     try:
-        module = ast.Module([statement], type_ignores=[])
-        code = compile(module, filename, "exec", flags=flags, dont_inherit=True)
-        exec(code, program.namespace)
+        return compile(ast.Module([statement], type_ignores=[]), filename, "exec", flags=flags, dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # `return` outside a function, say
+        return CellError(label, statement.lineno, type(error).__name__, _brief(error))
+
+
+def _run_statement(program: Program, label: str, statement: _Statement) -> None:
+    if isinstance(statement.code, CellError):
+        program.errors.append(statement.code)
+        return
+    try:
+        exec(statement.code, program.namespace)
     except BaseException as error:
         # BaseException: a cell may raise SystemExit or a KeyboardInterrupt of its own; neither may end the worker.
         place = place_of(error)
-        line = place[1] if place and place[0] == label else statement.lineno
+        line = place[1] if place and place[0] == label else statement.line
         program.errors.append(CellError(label, line, type_name(error), _brief(error)))
 
 

@@ -10,6 +10,7 @@ from tiny_course import CHECKS, tiny_course
 
 from autograder.course import Course
 from autograder.errors import AutograderError, UsageError
+from autograder.grading.rounding import Rounding
 from autograder.verify import verify_unit
 
 
@@ -78,6 +79,54 @@ def test_what_is_wrong_with_a_unit_is_found_and_nothing_else(tmp_path: Path, cha
     assert list(found) == [exercise] and len(found[exercise]) == len(expected)
     for line in expected:
         assert any(line in one for one in found[exercise]), (line, found)
+
+
+TO_THE_BIT = '''
+
+@exercise("scale")
+@points(1)
+@for_all(case=SCALE)
+def test_scale_to_the_bit(student, reference, case):
+    """The very same numbers."""
+    x = torch.ones(case.B, case.N, dtype=torch.float64) / 3
+    assert torch.equal(student.scale(x, case.factor), reference.scale(x, case.factor))
+'''
+NEARLY = variant("mistake", "nearly", "factor * x * (1 + 1e-14)")
+
+
+def test_a_check_that_grading_would_wrongly_not_run_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    center = '\n\n@exercise("center")'
+    course = tiny_course(tmp_path, checks={"@points(3)": "@points(2)", center: TO_THE_BIT + center}, variants=NEARLY)
+    assert problems(course) == {"scale": ["the mistake nearly is diagnosed as nothing"]}  # but seen
+    monkeypatch.setattr(Rounding, "is_decided", lambda self, check, agreement: True)
+    assert problems(course) == {"scale": ["the mistake nearly gives the reference's answers but for rounding, yet "
+                                          "fails test_scale_to_the_bit; grading would not notice"]}
+
+
+REMEMBERS = '''
+
+_tired = []
+
+@mistake("scale", "tired", "it is wrong after the first backward pass")
+def scale(x, factor):
+    y = factor * x * (2.0 if _tired else 1.0)
+    if y.requires_grad:
+        y.register_hook(_tired.append)
+    return y
+'''
+
+
+def test_code_that_remembers_has_to_be_seen_by_a_check_that_grading_runs(tmp_path: Path) -> None:
+    """Asked ahead, all calls come before the first backward pass."""
+    assert problems(tiny_course(tmp_path, variants=REMEMBERS)) == {
+        "scale": ["the mistake tired gives the reference's answers but for rounding, yet fails "
+                  "test_scale_values_and_gradients; grading would not notice"]}
+
+
+def test_code_that_remembers_may_answer_rightly_what_it_is_asked_ahead(tmp_path: Path) -> None:
+    """Then the check that it fails is not one that sees rounding; here it fails another, too."""
+    also_wrong = REMEMBERS.replace("2.0 if _tired else 1.0", "2.0 if _tired or not x.requires_grad else 1.0")
+    assert problems(tiny_course(tmp_path, variants=also_wrong)) == {}
 
 
 def test_checks_that_take_longer_than_the_unit_allows_are_told(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_the_graders_code_is_not_in_the_zygote(zygote: Zygote):
     with zygote.spawn() as worker:
         modules = set(run(worker, "import sys; result = [m for m in sys.modules if m.startswith('autograder')]"))
     assert modules == {"autograder", "autograder.sandbox"} | {f"autograder.sandbox.{name}" for name in (
-        "available", "canary", "hugepages", "landlock", "libc", "limits", "seal", "seccomp", "warmup")}
+        "available", "canary", "holes", "hugepages", "landlock", "libc", "limits", "seal", "seccomp", "warmup")}
 
 
 GRADER = """
