@@ -45,6 +45,11 @@ class Timed:
     fraction: float | None = None
     verdict: str = ""
 
+    @property
+    def counts(self) -> bool:
+        """Whether there are figures, and of a steady machine."""
+        return self.seconds is not None and self.verdict != "inconclusive"
+
 
 @dataclass
 class Found:
@@ -93,6 +98,10 @@ class Found:
         """A program's time over the reference's in the same blocks."""
         one, seconds = self.timed.get(name), self.seconds(name)
         return None if seconds is None else seconds / one.reference_seconds
+
+    def counts(self, *names: str) -> bool:
+        """Whether the figures of all these programs can settle anything."""
+        return all(name in self.timed and self.timed[name].counts for name in names)
 
     def flipped(self, kernel: str) -> int:
         """Grades whose verdict is not the most frequent one."""

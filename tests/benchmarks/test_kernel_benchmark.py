@@ -246,6 +246,14 @@ def test_a_kernel_that_operations_bound_does_not_count_for_the_bandwidth() -> No
     assert any(row.endswith("| ≥ 0.8 | 0.900 | 1 of 1 |") for row in kernel_tables.targets(found))
 
 
+def test_figures_of_a_machine_that_was_not_steady_settle_nothing() -> None:
+    unsteady = Timed("the machine was not steady", 2.0, 2.0, 1.2, 1.0, 1.3, 0.3, 0.9, "inconclusive")
+    one = Found("u", "flash_attention_fwd", "w", 1.8, 1.8, {"reference": unsteady, "library": unsteady}, [1.0])
+    rows = kernel_tables.tables([one])
+    assert "- flash_attention_fwd, w: reference: the machine was not steady" in rows
+    assert [row.split("|")[3:5] for row in kernel_tables.targets([one])[2:6]] == [[" not measured ", " 0 of 1 "]] * 4
+
+
 # ---------------------------------------------------------------------------------------------- the command
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="is about a machine without a GPU")
