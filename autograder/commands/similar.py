@@ -41,10 +41,15 @@ def run_similar(course: Course, paths: Sequence[Path], unit_id: str, to: Path, l
     released = unit.assignment_path
     if not released.exists():
         raise UsageError(f"{released}: no such file; run `autograder build {unit.id}` first")
+    missing = next((path for path in paths if not path.exists()), None)
+    if missing is not None:
+        raise UsageError(f"{missing}: no such file or folder; nothing was compared, and nothing written to {to}")
     given, _ = read_notebook(released.read_bytes(), str(released))
     submissions, problems = read_submissions(paths, course, unit=unit.id)
     for problem in problems:
         print(f"autograder: {problem}", file=sys.stderr)
+    if not submissions:
+        raise UsageError(f"no submission of unit {unit.id} could be read; nothing was written to {to}")
     works = [work_of(submission, unit.exercise_ids(), given) for submission in submissions]
     found = similar_pairs(works, given, least)
     page = render_similar_page(unit.title, found, len(works), least)
@@ -53,4 +58,4 @@ def run_similar(course: Course, paths: Sequence[Path], unit_id: str, to: Path, l
     info = export_dolos({work.student: work.text for work in works}, code, unit.id, to / "dolos")
     print(f"{to / PAGE}: {found.count} of {len(works) * (len(works) - 1) // 2} pairs have {100 * least:g} % in common")
     print(f"{info}: for Dolos")
-    return UsageError.exit_code if problems or not submissions else 0
+    return UsageError.exit_code if problems else 0

@@ -17,7 +17,9 @@ from typing import Any
 import nbformat
 from nbconvert.exporters import NotebookExporter
 
+from autograder.nbgrader.preprocessors import SealedGrades, no_release, released
 from autograder.nbgrader.restore import restore
+from autograder.nbgrader.standby import RunStopped
 from autograder.submission.files import read_file
 from autograder.submission.problems import BadInput
 
@@ -26,16 +28,17 @@ _held: list[int] = []
 """The lock of the submission that this process has in hand."""
 
 
-class RunStopped(SystemExit):
-    """Nothing can be graded. nbgrader lets it pass, where it logs a traceback for each student otherwise."""
-
-
 class SubmissionExporter(NotebookExporter):
     """Writes the restored notebook, whatever was submitted."""
 
     submitted: Path = Path()
     """The submitted file of the notebook in hand."""
     _sanitized: Any = None
+
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, **options)
+        # nbgrader makes its exporter before it removes, copies or writes anything of a submission.
+        SealedGrades(parent=self).demand_ready(self.parent.coursedir)
 
     def from_filename(self, filename: str, resources: Any = None, **options: Any) -> Any:
         try:
@@ -61,14 +64,11 @@ class SubmissionExporter(NotebookExporter):
         return made, resources
 
     def _restored(self, where: Any) -> Any:
-        folders = self.parent.coursedir
-        path = Path(folders.format_path(folders.release_directory, ".", where["assignment"]),
-                    f"{where['notebook']}.ipynb").resolve()
+        path = released(self.parent.coursedir, where["assignment"], where["notebook"])
         try:
             release = nbformat.read(path, as_version=4)
         except OSError as error:
-            raise RunStopped(f"autograder: {path}: {error.strerror}; make it with `nbgrader generate_assignment "
-                             f"{where['assignment']}`") from None
+            raise no_release(path, where["assignment"], error) from None
         try:
             return restore(release, read_file(str(self.submitted)), str(self.submitted))
         except BadInput:

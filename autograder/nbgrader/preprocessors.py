@@ -18,8 +18,7 @@ from traitlets import Bool, Unicode
 from autograder.course import load_course
 from autograder.errors import AutograderError
 from autograder.nbgrader import card
-from autograder.nbgrader.exporter import RunStopped
-from autograder.nbgrader.standby import NotGraded, Standby
+from autograder.nbgrader.standby import NotGraded, RunStopped, Standby
 from autograder.report.audience import for_students
 from autograder.report.store import file_name
 from autograder.submission.cells import CHECK_PREFIX
@@ -48,6 +47,20 @@ class SealedGrades(NbGraderPreprocessor):
     course_file = Unicode(help="The course's course.yml.").tag(config=True)
     unsandboxed = Bool(False, help="Grade though the sandbox does not hold: only for code that you trust.").tag(
         config=True)
+
+    def demand_ready(self, folders: Any) -> None:
+        """Raises `RunStopped` if no submission can be graded: then nbgrader leaves earlier grades and files alone.
+
+        `folders` is nbgrader's `CourseDirectory`; an assignment that is no unit of the course needs the course only.
+        """
+        try:
+            course = _course(self.course_file)
+            unit = course.units.get(folders.assignment_id)
+            if unit:
+                _demand_release(released(folders, unit.id, unit.notebook), unit.id)
+                standby.demand_ready(course, unit.id, self.unsandboxed)
+        except AutograderError as error:
+            raise RunStopped(f"autograder: {error} (nothing was graded, and earlier grades stay)") from None
 
     def preprocess(self, nb: Any, resources: Any) -> Any:
         where = resources["nbgrader"]
@@ -112,6 +125,24 @@ class Explanations(NbGraderPreprocessor):
                 found.auto_comment = comment
             gradebook.db.commit()
         return nb, resources
+
+
+def released(folders: Any, assignment: str, notebook: str) -> Path:
+    """The notebook that students were given, in nbgrader's `CourseDirectory`."""
+    return Path(folders.format_path(folders.release_directory, ".", assignment), f"{notebook}.ipynb").resolve()
+
+
+def _demand_release(path: Path, assignment: str) -> None:
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise no_release(path, assignment, error) from None
+
+
+def no_release(path: Path, assignment: str, error: OSError) -> RunStopped:
+    """What ends a run that lacks that notebook."""
+    return RunStopped(f"autograder: {path}: {error.strerror}; make it with `nbgrader generate_assignment "
+                      f"{assignment}`")
 
 
 def is_checked(cell: Any) -> bool:

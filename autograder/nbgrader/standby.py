@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING
 
 from autograder.errors import AutograderError
 from autograder.grading.parallel import Crew
+from autograder.submission.cells import Submission
 
 if TYPE_CHECKING:
     from autograder.course import Course
     from autograder.report.model import Report
-    from autograder.submission.cells import Submission
 
 IDLE_SECONDS = 60.0
 """After so long without work the process ends: formgrader's server, which may have started it, runs for weeks."""
+
+
+class RunStopped(SystemExit):
+    """Nothing can be graded. nbgrader lets it pass, where it logs a traceback for each student otherwise."""
 
 
 class NotGraded(AutograderError):
@@ -53,6 +57,14 @@ class Standby:
         if not reports:
             raise NotGraded(failed[-1])
         return reports[0]
+
+    def demand_ready(self, course: Course, unit: str, unsandboxed: bool = False) -> None:
+        """Raises `AutograderError` if no submission of the unit can be graded now.
+
+        A submission without cells is graded: that needs all that any needs, the seed, the sandbox and a reference that
+        holds, and what it starts is there for the next.
+        """
+        self.grade(course, Submission("", unit, "an empty submission", (), ""), unsandboxed)
 
     def stop(self) -> None:
         """End the process."""

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import gc
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ from etude.kernels.workload import Workload
 SERVE = "autograder.speed.worker:serve"
 LARGEST_ON_CPU = 64 << 20
 """Bytes of work; what is meant for a GPU would fill this machine's memory, and take an interpreter for ever."""
-_NO_THRESHOLDS = SpeedThresholds(full=1.2, zero=10.0, ceiling=1.0)
+NO_THRESHOLDS = SpeedThresholds(full=1.2, zero=10.0, ceiling=1.0)
 """What figures are judged by where course.yml has none; then nothing is settled."""
 
 
@@ -64,14 +64,15 @@ class Session:
         programs["student"] = programs["reference"] if submission is None else \
             program_for(submission, check.exercise, material.setup, material.given)
         name = self.device.class_among(exercise.speed)
-        thresholds = exercise.speed[name] if name else _NO_THRESHOLDS
+        thresholds = exercise.speed[name] if name else NO_THRESHOLDS
         for workload in check.workloads:
-            measurement = self._measure(workload, programs, thresholds, exercise.forbid if submission else ())
+            measurement = self.measure(workload, programs, thresholds, exercise.forbid if submission else ())
             yield Timed(submission.student if submission else "", material.unit.id, check, workload, measurement,
                         name is not None)
 
-    def _measure(self, workload: Workload, programs: dict[Role, Program], thresholds: SpeedThresholds,
-                 forbidden: Sequence[str]) -> Measurement:
+    def measure(self, workload: Workload, programs: Mapping[Role, Program], thresholds: SpeedThresholds,
+                forbidden: Sequence[str] = ()) -> Measurement:
+        """One workload for two programs. Raises `AutograderError` for a fault of the reference."""
         if self.device.kind == CPU and workload.bytes > LARGEST_ON_CPU:
             return Measurement(Judgement("inconclusive", 0.0, "too large for a CPU; a GPU is needed"))
         seeds = [[1 + secrets.randbits(48) for _ in range(self.rules.warm_ups + self.rules.calls)]

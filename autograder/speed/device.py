@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib import metadata
 from statistics import median
 from typing import Any
 
@@ -105,8 +106,39 @@ class Device:
         """What figures depend on: device, driver and versions."""
         found = {"device": self.name, "torch": torch.__version__}
         if self.kind == "cuda":
-            found |= {"cuda": str(torch.version.cuda), "cache_bytes": str(self.cache_bytes)}
+            found |= {"cuda": str(torch.version.cuda), "cache_bytes": str(self.cache_bytes),
+                      "capability": self.capability, "memory_bytes": str(self.memory_bytes)}
+            found |= {name: text for name, text in (("driver", driver_version()), ("triton", triton_version())) if text}
         return found
+
+    @property
+    def capability(self) -> str:
+        """The compute capability of a GPU, as `9.0`."""
+        properties = torch.cuda.get_device_properties(0)
+        return f"{properties.major}.{properties.minor}"
+
+    @property
+    def memory_bytes(self) -> int:
+        """The memory of a GPU."""
+        return torch.cuda.get_device_properties(0).total_memory
+
+
+def driver_version(path: str = "/proc/driver/nvidia/version") -> str:
+    """The version of NVIDIA's kernel module, as `550.54.15`; empty where it is not known."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            found = re.search(r"Kernel Module.*?\s(\d+\.[\d.]+)\s", file.readline())
+    except OSError:
+        return ""
+    return found[1] if found else ""
+
+
+def triton_version() -> str:
+    """The version of Triton that is installed; empty without one."""
+    try:
+        return metadata.version("triton")
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def open_device(kind: str) -> Device | None:

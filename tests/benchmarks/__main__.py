@@ -1,6 +1,7 @@
 """A short version of every benchmark, in some minutes: `python -m tests.benchmarks`. Prints Markdown, asserts nothing.
 
-`python -m tests.benchmarks.NAME` is the full one, for NAME in grading, peers, limit, scaling, students.
+`python -m tests.benchmarks.NAME` is the full one, for NAME in grading, peers, limit, scaling, students; `kernels` needs
+a GPU and is no part of this.
 """
 from __future__ import annotations
 

@@ -172,3 +172,21 @@ def test_what_cannot_be_read_is_told_and_the_rest_compared(run: Callable) -> Non
     code, out, err = run("--unit", "tiny", "--to", "out", ann=LOOP, cem=RENAMED)
     assert code == 2 and err.startswith("autograder: class/eve/tiny/tiny.ipynb") and "1 of 1 pairs" in out
     assert run("--unit", "tinny", "--to", "other")[0] == 2 and not Path("other").exists()
+
+
+def test_where_nothing_can_be_compared_the_old_page_stays(run: Callable) -> None:
+    assert run("--unit", "tiny", "--to", "out", ann=LOOP, cem=RENAMED)[0] == 0
+    before = {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()}
+    Path("empty").mkdir()
+    Path("class").rename("away")
+    code, out, err = run("--unit", "tiny", "--to", "out")
+    assert (code, out) == (2, "") and err.startswith("autograder: class: no such file or folder; ")
+    assert err.count("\n") == 1
+    code, out, err = run("away", "--unit", "tiny", "--to", "out")
+    assert (code, out, err.count("\n")) == (2, "", 1), "one of two paths is there"
+    Path("empty").rename("class")
+    code, out, err = run("--unit", "tiny", "--to", "out")
+    assert (code, out) == (2, "") and "no submission of unit tiny could be read" in err
+    assert {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()} == before
+    code, out, _ = run("--unit", "tiny", "--to", "out", eve=LOOP)
+    assert code == 0 and Path("out/similar.html").read_bytes() != before[Path("out/similar.html")], "the control"

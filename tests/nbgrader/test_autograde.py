@@ -5,6 +5,7 @@ import fcntl
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -167,9 +168,13 @@ def test_late_penalties_and_export(graded: Any, monkeypatch: pytest.MonkeyPatch)
 
 # ---------------------------------------------------------------------------------------------- when grading fails
 
-def test_a_sandbox_that_does_not_hold_is_one_line_and_no_grade(graded: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*_: Any) -> None:
-        raise SandboxError("the sandbox does not hold here (ADVISORY)")
+def test_a_sandbox_that_breaks_on_the_way_is_a_line_and_no_grade(graded: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    grades = preprocessors.standby.grade
+
+    def fails(course: Any, submission: Any, unsandboxed: bool) -> Any:
+        if submission.student:
+            raise SandboxError("the sandbox does not hold here (ADVISORY)")
+        return grades(course, submission, unsandboxed)
     graded.submit("later", graded.filled())
     monkeypatch.setattr(preprocessors.standby, "grade", fails)
     for student in ("later", "leaves"):
@@ -183,19 +188,81 @@ def test_a_sandbox_that_does_not_hold_is_one_line_and_no_grade(graded: Any, monk
     assert graded.grades("later")["check_scale"] == (4.0, False)
 
 
-def test_a_reference_that_is_broken_is_one_line_and_no_grade(graded: Any, tmp_path: Path) -> None:
-    tiny_course(tmp_path, solution={"return factor * x": "return factor + x"})
+def configured(graded: Any, line: str) -> Callable[[], str]:
+    """Adds a line to the configuration; what is returned takes it away again."""
     config = graded.path / "nbgrader_config.py"
     before = config.read_text()
-    config.write_text(f"{before}c.SealedGrades.course_file = {str(tmp_path / 'course.yml')!r}\n")
-    try:
-        said = graded.autograde("no_grade")
-    finally:
-        config.write_text(before)
-    assert not said["success"] and "the reference itself fails test_scale" in said["error"].splitlines()[-1]
-    assert graded.grades("no_grade")["check_center"] == (None, True)
-    assert graded.autograde("no_grade")["success"]
-    assert graded.grades("no_grade")["check_center"] == (2.0, False)
+    config.write_text(f"{before}{line}\n")
+    return lambda: config.write_text(before)
+
+
+def no_seed(graded: Any, folder: Path, patch: pytest.MonkeyPatch) -> str:
+    patch.setenv("ETUDE_SEED", "")
+    preprocessors.standby.stop()  # in a terminal every run has a process of its own
+    return "ETUDE_SEED is set, but empty"
+
+
+def no_sandbox(graded: Any, folder: Path, patch: pytest.MonkeyPatch) -> str:
+    def fails(*_: Any) -> None:
+        raise SandboxError("the sandbox does not hold here (ADVISORY)")
+    patch.setattr(preprocessors.standby, "grade", fails)
+    return "the sandbox does not hold here"
+
+
+def no_course(graded: Any, folder: Path, patch: pytest.MonkeyPatch) -> str:
+    configured(graded, f"c.SealedGrades.course_file = {str(folder / 'course.yml')!r}")
+    return "course.yml: "
+
+
+def broken_reference(graded: Any, folder: Path, patch: pytest.MonkeyPatch) -> str:
+    tiny_course(folder, solution={"return factor * x": "return factor + x"})
+    configured(graded, f"c.SealedGrades.course_file = {str(folder / 'course.yml')!r}")
+    return "the reference itself fails test_scale"
+
+
+def no_release(graded: Any, folder: Path, patch: pytest.MonkeyPatch) -> str:
+    path = graded.path / "release" / "tiny" / "tiny.ipynb"
+    path.rename(path.with_suffix(".away"))
+    return "make it with `nbgrader generate_assignment tiny`"
+
+
+@pytest.fixture
+def mended(graded: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The directory; whatever a test breaks in it is mended afterwards."""
+    mend, release = configured(graded, ""), graded.path / "release" / "tiny"
+    yield graded
+    monkeypatch.undo()
+    mend()
+    for away in release.glob("*.away"):
+        away.rename(away.with_suffix(".ipynb"))
+    preprocessors.standby.stop()
+
+
+@pytest.mark.parametrize("breaks", [no_seed, no_sandbox, no_course, broken_reference, no_release])
+def test_where_nothing_can_be_graded_a_forced_run_says_so_in_a_line_and_earlier_grades_stay(
+        mended: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, breaks: Callable[..., str]) -> None:
+    assert mended.autograde("right")["success"]
+    before, notebook = mended.grades("right"), mended.path / "autograded" / "right" / "tiny" / "tiny.ipynb"
+    assert before["check_scale"] == (4.0, False) and before["check_center"] == (2.0, False)
+    made = notebook.read_bytes()
+    complaint = breaks(mended, tmp_path, monkeypatch)
+    said = mended.autograde("right")
+    assert not said["success"] and complaint in said["error"].splitlines()[-1], said
+    assert "Traceback" not in said.get("log", "")
+    assert mended.grades("right") == before and notebook.read_bytes() == made
+
+
+def test_the_command_without_a_seed_leaves_the_grade(mended: Any) -> None:
+    command = [sys.executable, "-m", "nbgrader", "autograde", "tiny", "--force", "--student=right"]
+    assert mended.autograde("right")["success"]
+    before = mended.grades("right")
+    done = subprocess.run(command, cwd=mended.path, env={**os.environ, "ETUDE_SEED": " "}, capture_output=True,
+                          text=True)
+    assert done.returncode == 1 and "ETUDE_SEED is set, but empty" in done.stderr.splitlines()[-1], done.stderr
+    assert mended.grades("right") == before and before["check_scale"] == (4.0, False)
+    done = subprocess.run(command, cwd=mended.path, env={**os.environ, "ETUDE_SEED": "one"}, capture_output=True,
+                          text=True)
+    assert done.returncode == 0 and "Removing existing assignment" in done.stderr, "the control: with one it is graded"
 
 
 @pytest.mark.parametrize(("points", "expected"), [(2, "1.5"), (4, "3.0"), (1, "0.75")])
@@ -222,16 +289,6 @@ def test_a_submission_on_which_the_grader_fails_has_no_grade_and_the_others_have
     assert not (graded.path / "autograded" / "leaves" / "tiny").exists()
     assert graded.grades("right")["check_scale"] == (4.0, False)
     assert (graded.path / "autograded" / "right" / "tiny").exists()
-
-
-def test_a_release_that_is_gone_is_a_line(graded: Any) -> None:
-    path = graded.path / "release" / "tiny" / "tiny.ipynb"
-    hidden = path.rename(path.with_suffix(".away"))
-    try:
-        said = graded.autograde("todo")
-    finally:
-        hidden.rename(path)
-    assert not said["success"] and "make it with `nbgrader generate_assignment tiny`" in said["error"]
 
 
 def test_a_submission_is_let_go_however_its_grading_ended(graded: Any, monkeypatch: pytest.MonkeyPatch) -> None:
