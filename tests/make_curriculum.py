@@ -60,7 +60,7 @@ PLAN: dict[str, tuple[str, list[Row]]] = {
         (6, "hybrid_kernels", "Hybrid kernels", "a selective scan, its states in registers", 1),
         (7, "attention_kernels", "Attention kernels", "linear attention in chunks, with a carried state", 1),
         (8, "normalization_kernels", "Normalization kernels", "a fused row kernel and its gradient", 1),
-        (9, "regularization_kernels", "Regularization kernels", "label smoothing, dropout", 1),
+        (9, "regularization_kernels", "Regularization kernels", "label smoothing, its gradient in place", 1),
         (10, "activations_kernels", "Activation kernels", "fused gates", 1),
     ]),
 }
