@@ -65,6 +65,8 @@ class SealedChannel:
         self.loaded: dict | None = None
         self._load_failure: StudentStopped | None = None
         self._timeouts = 0
+        self._is_slow = False
+        """Requests made ahead have run into the time limit: asked one by one, the limit is waited for once a call."""
         self.cpu_seconds = 0.0
 
     def raw(self, kind: int, payload: bytes) -> RawReply:
@@ -79,13 +81,14 @@ class SealedChannel:
         """
         with _told_apart():
             self._ready()
-        if self._timeouts >= MAX_TIMEOUTS or self._left <= 0:
+        if self._is_slow or self._timeouts >= MAX_TIMEOUTS or self._left <= 0:
             return None
         timeouts = self._timeouts
         try:
             with _told_apart():
                 return replies_of(self._ask(MANY, many(requests)), len(requests))
         except (StudentStopped, StudentError):
+            self._is_slow = self._timeouts > timeouts
             self._timeouts = timeouts
             self.close()
             return None

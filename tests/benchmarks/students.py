@@ -14,6 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from autograder.course import load_course
+from autograder.solution.interpreter import expect_kernels
+from autograder.solution.material import Material
+
 ROOT = Path(__file__).resolve().parents[2]
 READING_SECONDS = 4.0
 """Between the cell with the imports and the first check, a person reads and types."""
@@ -33,11 +37,11 @@ def source_of(student: str, grade_id: str) -> str:
 
 
 @contextmanager
-def kernel() -> Iterator[Callable[[str], tuple[float, float]]]:
+def kernel(unit: str = "attention") -> Iterator[Callable[[str], tuple[float, float]]]:
     """A kernel in a folder with the released files; `run(source)` gives (wall, CPU) seconds from request to idle."""
     from jupyter_client.manager import start_new_kernel
     with tempfile.TemporaryDirectory() as folder:
-        for path in (ROOT / "assignments" / "attention").glob("attention*"):
+        for path in (ROOT / "assignments" / unit).glob(f"{unit}*"):
             shutil.copy(path, folder)
         manager, client = start_new_kernel(cwd=folder, stderr=subprocess.DEVNULL)
 
@@ -76,6 +80,29 @@ def cards(reading: float) -> dict[str, tuple[float, float]]:
         return found
 
 
+def kernel_cards() -> Iterator[tuple[str, dict[str, tuple[float, float]]]]:
+    """For each Triton exercise: seconds of the card on a machine without a GPU, of right code and of its mistakes.
+
+    Of the mistakes every twelfth: a card waits for the interpreter, whatever is wrong.
+    """
+    course = load_course(ROOT / "course.yml")
+    expect_kernels(course)
+    for unit in (unit for unit in course.units.values() if unit.triton):
+        material = Material(course, unit)
+        for exercise in unit.exercises:
+            mistakes = [one for one in material.variants if one.exercise == exercise and one.kind == "mistake"][::12]
+            programs = {"right": material.reference_program,
+                        **{one.id: material.variant_program(one) for one in mistakes}}
+            found = {}
+            for name, program in programs.items():
+                with kernel(unit.id) as run:
+                    for cell in program:
+                        run(cell["source"])
+                    time.sleep(READING_SECONDS)
+                    found[name] = run(f"check({exercise!r})")
+            yield exercise, found
+
+
 def import_seconds() -> tuple[float, float]:
     """What `from etude import check, hint, progress` takes when torch is there already."""
     done = subprocess.run([sys.executable, "-c", IMPORTS], check=True, capture_output=True, text=True)
@@ -106,6 +133,14 @@ def table(progress: Callable[[str], None] = lambda what: None, runs: int = 5) ->
     yield _row("`check()`, 7 exercises", [one["everything"] for one in warm], "")
 
 
+def kernel_table() -> Iterator[str]:
+    """The rows for Triton exercises."""
+    for exercise, found in kernel_cards():
+        right = found.pop("right")
+        yield (f"| `{exercise}` | {right[0]:.1f} | {right[1]:.1f} | {max(wall for wall, _ in found.values()):.1f} "
+               f"(of {len(found)}) | ≤ 10 |")
+
+
 def _row(what: str, seconds: list[tuple[float, float]], target: Any) -> str:
     walls, cpus = zip(*seconds, strict=True)
     return f"| {what} | {statistics.median(walls):.2f} | {min(walls):.2f} | {statistics.median(cpus):.2f} | {target} |"
@@ -114,6 +149,10 @@ def _row(what: str, seconds: list[tuple[float, float]], target: Any) -> str:
 def main(runs: int = 5) -> None:
     print("| seconds | wall, median | wall, best | CPU, median | target (wall) |\n|---|--:|--:|--:|---|")
     for row in table(lambda what: print(f"measuring: {what}", file=sys.stderr), runs):
+        print(row, flush=True)
+    print("\n| the card of a kernel, s | wall | CPU | wall with a mistake, slowest | target (wall) |\n"
+          "|---|--:|--:|--:|---|")
+    for row in kernel_table():
         print(row, flush=True)
 
 

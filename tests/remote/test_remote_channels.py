@@ -173,12 +173,31 @@ def test_requests_ahead_of_need_travel_together() -> None:
 
 
 def test_a_worker_that_does_not_get_through_is_gone_and_that_counts_as_no_timeout() -> None:
-    zygote = FakeZygote(*[None, WorkerTimeout("no answer")] * (MAX_TIMEOUTS + 1))
+    zygote = FakeZygote(*[None, WorkerTimeout("no answer")] * MAX_TIMEOUTS)
     channel = opened(zygote)
-    for _ in range(MAX_TIMEOUTS + 1):
-        assert channel.ahead([call("count")]) is None
-        assert zygote.workers[-1].closed
+    assert channel.ahead([call("count")]) is None
+    assert zygote.workers[-1].closed
+    with pytest.raises(StudentStopped, match="no answer"):
+        channel.raw(*call("count"))
+    assert result(channel.raw(*call("count"))) == 1, "one time-out of those that count is left"
+
+
+def test_what_ran_into_the_limit_once_is_not_asked_ahead_again() -> None:
+    """Each attempt would wait for the whole limit; asked one by one, the exercise waits once for each call."""
+    zygote = FakeZygote(None, WorkerTimeout("no answer"))
+    channel = opened(zygote)
+    assert channel.ahead([call("count")]) is None
+    channel.restart()
+    assert channel.ahead([call("count")]) is None
+    assert len(zygote.workers[-1].seconds) == 1, "the program; the request was not made"
     assert result(channel.raw(*call("count"))) == 1
+
+
+def test_a_worker_that_died_is_asked_ahead_again() -> None:
+    zygote = FakeZygote(None, WorkerDied("gone"))
+    channel = opened(zygote)
+    assert channel.ahead([call("count")]) is None
+    assert [result(reply) for reply in channel.ahead([call("count"), call("count")])] == [1, 2]
 
 
 def test_a_forged_reply_to_many_requests_is_as_good_as_none() -> None:
