@@ -6,6 +6,7 @@ worker has run nothing of the student's.
 from __future__ import annotations
 
 import ast
+from functools import cache
 
 import torch
 
@@ -23,7 +24,7 @@ def written_calls(cells: list, contract: list, forbidden: list) -> list:
     """
     trees = [(cell["label"], tree) for cell in cells for tree in _parsed(cell["source"])]
     definitions = _definitions(trees)
-    uses = _Uses(trees, definitions, forbidden)
+    uses = _Uses([node for cell in cells for node in _imports(cell["source"])], definitions, forbidden)
     found, seen, waiting = [], set(), [name for name in contract if name in definitions]
     while waiting:
         name = waiting.pop()
@@ -34,11 +35,18 @@ def written_calls(cells: list, contract: list, forbidden: list) -> list:
     return [list(one) for one in sorted({tuple(one) for one in found})]
 
 
+@cache  # one after another, all exercises of a notebook ask about the same cells
 def _parsed(source: str) -> list:
     try:
         return [ast.parse(without_magics(source))]
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []
+
+
+@cache
+def _imports(source: str) -> list:
+    return [node for tree in _parsed(source) for node in ast.walk(tree)
+            if isinstance(node, (ast.Import, ast.ImportFrom))]
 
 
 def _definitions(trees: list) -> dict:
@@ -57,15 +65,13 @@ def _definitions(trees: list) -> dict:
 class _Uses:
     """Knows what the cells' names stand for, and lists the forbidden uses in a statement."""
 
-    def __init__(self, trees: list, definitions: dict, forbidden: list):
+    def __init__(self, imports: list, definitions: dict, forbidden: list):
         self.forbidden = set(forbidden)
         self.own = set(definitions)
         self.methods = {name for name in forbidden if hasattr(torch.Tensor, name)}
         self.modules, self.aliases = set(), {}
-        for _, tree in trees:
-            for node in ast.walk(tree):
-                if isinstance(node, (ast.Import, ast.ImportFrom)):
-                    self._import(node)
+        for node in imports:
+            self._import(node)
 
     def _import(self, node: ast.Import | ast.ImportFrom) -> None:
         for alias in node.names:

@@ -100,7 +100,8 @@ def test_b17_a_fork_of_the_grader_would_hold_its_secrets():
 
 
 def test_b17_the_zygotes_workers_hold_none_of_it(zygote: Zygote):
-    look = ALL["b12"].source.replace("loot(", "print('plan' + 'ted-' in ")  # not to find the question
+    # Spelt backwards: the compiler would join its parts, and the question would find itself.
+    look = ALL["b12"].source.replace("loot(", "print('-detnalp'[::-1] in ")
     for planted, seen in (("", "False"), (f"kept = [{PLANTED!r}]\n", "True")):  # the second is the negative control
         channel = sealed_cell(zygote, program(planted + look, {}))
         hasattr(RemoteStudent(channel), "anything")  # has the cell run
@@ -110,7 +111,8 @@ def test_b17_the_zygotes_workers_hold_none_of_it(zygote: Zygote):
 
 def test_b21_memory_of_the_student_before_is_not_there(zygote: Zygote):
     """What one worker wrote all over its memory is in none of the memory that the next one gets."""
-    write = "kept = [bytes([87, 77, 78] * 40_000) for _ in range(64)]\nkept = None\n"
+    # What lies after it keeps the heap's end from being given back when it is freed.
+    write = "kept = [b'WMN' * 40_000 for _ in range(64)]\nlast = bytes(5_000)\nkept = None\n"
     search = """
 import torch
 def count():

@@ -10,6 +10,7 @@ import json
 import resource
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -91,6 +92,30 @@ def measure(rounds: int, profile_rounds: int = 2, exercises: Sequence[str] | Non
     return found
 
 
+def of_the_class(number: int, rounds: int = 5) -> list[float]:
+    """CPU seconds of the student's functions alone, for each right one of the first `number` that `peers` grades."""
+    import torch
+
+    from autograder.course import load_course
+    from autograder.solution.material import Material
+    from autograder.submission.reader import read_submissions
+    from tests.benchmarks.handed_in import UNIT, handed_in, notebook, write
+    torch.set_num_threads(1)
+    course = load_course(ROOT / "course.yml")
+    material = Material(course, course.unit(UNIT))
+    skeleton = material.unit.assignment_path.read_text(encoding="utf-8")
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for one in handed_in(course, number):
+            if one.kind == "right":
+                write(Path(folder) / one.student / UNIT / f"{UNIT}.ipynb", notebook(skeleton, one.cells))
+        for submission in read_submissions([Path(folder)], course)[0]:
+            replay = Replay(record(material, submission))
+            replay.run()
+            found.append(statistics.median(replay.run() for _ in range(rounds)))
+    return found
+
+
 def _break_down(found: Found, channels: Sequence[Recorded]) -> None:
     """What the workers do, as far as it can be done in this process."""
     again = [Recorded(channel.program) for channel in channels]
@@ -136,8 +161,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.limit", description=__doc__)
     parser.add_argument("--rounds", type=int, default=9, metavar="R", help="gradings and plain passes, in turn")
     parser.add_argument("--exercises", nargs="+", metavar="E", help="these exercises only")
+    parser.add_argument("--of-the-class", type=int, metavar="N", help="the student's functions alone, of all right "
+                        "submissions among the N that `peers` grades; nothing else is measured")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     given = parser.parse_args(arguments)
+    if given.of_the_class:
+        alone = of_the_class(given.of_the_class)
+        print(f"the student's functions alone, {len(alone)} right submissions: "
+              f"{', '.join(f'{seconds:.2f}' for seconds in alone)}; mean {statistics.fmean(alone):.2f} s")
+        return
     print("measuring: a grading against the student's functions alone", file=sys.stderr)
     found = measure(given.rounds, exercises=given.exercises)
     if given.json:
