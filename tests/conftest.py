@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +13,8 @@ import pytest
 from hypothesis import settings
 
 STARTED = time.time()
+# What a shell starts in the background ignores Ctrl-C, and so would the commands that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("TRITON_INTERPRET", "1")  # before any test makes PyTorch import Triton
 settings.register_profile("tests", deadline=None, derandomize=True, database=None)
 settings.load_profile("tests")
