@@ -66,12 +66,10 @@ def with_log(program: Program) -> list[dict[str, str]]:
 def called(channel: Channel, forbidden: Sequence[str], requests: Sequence[RawRequest]) -> list[str]:
     """A line for every place of a program `with_log` that calls what is forbidden when asked `requests` again."""
     try:
-        ask_many(channel, [_request("etude_log_start")])
-        ask_many(channel, requests)
-        found = _result(ask_many(channel, [_request("etude_log_stop")])[0])
+        replies = ask_many(channel, [_request("etude_log_start"), *requests, _request("etude_log_stop")])
     except (StudentError, StudentStopped):
         return []
-    return forbidden_calls(found, forbidden)
+    return forbidden_calls(_result(replies[-1]), forbidden)
 
 
 def forbidden_calls(noted: Any, forbidden: Sequence[str]) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from autograder.errors import AutograderError
-from etude import wire
+from etude import batch, wire
 from etude.executor import ERROR, LOAD, MANY, OK, Executor
 from etude.failures import GraderFailed, MissingName, StudentError, StudentStopped
 
@@ -86,7 +86,7 @@ class SealedChannel:
         timeouts = self._timeouts
         try:
             with _told_apart():
-                return replies_of(self._ask(MANY, many(requests)), len(requests))
+                return replies_of(self._ask(MANY, batch.pack(requests)), len(requests))
         except (StudentStopped, StudentError):
             self._is_slow = self._timeouts > timeouts
             self._timeouts = timeouts
@@ -180,23 +180,21 @@ def ask(channel: Channel, kind: int, request: Any) -> Any:
 
 def ask_many(channel: Channel, requests: Sequence[RawRequest]) -> list[RawReply]:
     """Many requests in one round trip."""
-    return replies_of(channel.raw(MANY, many(requests)), len(requests))
-
-
-def many(requests: Sequence[RawRequest]) -> bytes:
-    """The payload of a `MANY` request."""
-    return wire.encode([list(request) for request in requests])
+    return replies_of(channel.raw(MANY, batch.pack(requests)), len(requests))
 
 
 def replies_of(reply: RawReply, count: int) -> list[RawReply]:
     """The replies inside the reply to `MANY`, which the student's process may have made up."""
-    replies = interpret(reply)
-    if not isinstance(replies, list) or len(replies) != count:
+    kind, payload = reply
+    if kind != OK:
+        interpret(reply)
+    try:
+        replies = batch.unpack(payload)
+    except wire.WireError as error:
+        raise StudentStopped(f"the worker sent a malformed reply ({error})") from None
+    if len(replies) != count:
         raise StudentStopped("the worker sent a wrong number of replies")
-    for one in replies:
-        if not isinstance(one, list) or [type(part) for part in one] != [int, bytes]:
-            raise StudentStopped("the worker sent a malformed reply")
-    return [(kind, payload) for kind, payload in replies]
+    return replies
 
 
 def interpret(reply: RawReply) -> Any:

@@ -7,7 +7,8 @@ was wrong, an example is being shrunk) every request travels by itself.
 
 A later request of an example may hold what the reference answered to an earlier one: `f(f(x))` sends f(x). Code that
 gives wrong answers must never get to read it. So a wave takes from each example its next request only, and only
-where the one before it was answered as the reference answered it.
+where the one before it was answered as the reference answered it. What a name stands for, a function or a class, is no
+such answer: the question goes together with the request after it.
 
 Where every answer is the reference's but for rounding, the check itself need not run: see `ForesightChannel.agrees`
 and `autograder.grading.rounding`.
@@ -42,6 +43,8 @@ class ForesightChannel:
         self._agreement = Agreement(self._script)
         self._example, self._step = 0, 0
         self._replies: dict[Place, RawReply] = {}
+        self._asked: dict[int, int] = {}
+        """How many requests of an example have been made."""
         self._following = True
         self._chunk = self._first_chunk
 
@@ -85,6 +88,7 @@ class ForesightChannel:
         if replies is None:
             return False
         self._replies.update(zip(wave, replies, strict=True))
+        self._asked.update((example, step + 1) for example, step in wave)
         self._chunk = CHUNK
         return True
 
@@ -97,20 +101,29 @@ class ForesightChannel:
 
     def _wave(self) -> list[Place]:
         """The places of the requests to send: of the one that is needed, and of those that may go with it."""
-        wave, size = [(self._example, self._step)], 0
-        for place in self._same_step_later():
+        wave: list[Place] = []
+        size = 0
+        for place in self._may_be_asked():
             size += len(self._script.request(place)[1])
-            if size > CHUNK_BYTES or len(wave) == self._chunk:
+            if wave and (size > CHUNK_BYTES or len(wave) == self._chunk):
                 break
             wave.append(place)
         return wave
 
-    def _same_step_later(self) -> Iterator[Place]:
+    def _may_be_asked(self) -> Iterator[Place]:
+        yield from self._in_one_go((self._example, self._step))
         examples = self._script.examples
         for example in range(self._example + 1, len(examples)):
-            place = example, self._step
-            if self._step < len(examples[example]) and place not in self._replies and self._is_earned(place):
-                yield place
+            place = example, self._asked.get(example, 0)
+            if place[1] < len(examples[example]) and self._is_earned(place):
+                yield from self._in_one_go(place)
+
+    def _in_one_go(self, place: Place) -> Iterator[Place]:
+        """A place, and the next one if this one asks only what a name stands for: no answer's value comes after it."""
+        yield place
+        while self._script.only_asks_for_a_kind(place) and place[1] + 1 < len(self._script.examples[place[0]]):
+            place = place[0], place[1] + 1
+            yield place
 
     def _is_earned(self, place: Place) -> bool:
         """Whether the request before this one was answered rightly; so were, then, those before that."""

@@ -16,7 +16,7 @@ import torch
 
 from autograder.remote.channel import RawReply, RawRequest
 from etude import wire
-from etude.executor import FREE, OK
+from etude.executor import DESCRIBE, FREE, OK
 from etude.observe import tensors_in
 
 ROUNDING = {torch.float64: 1e-13, torch.float32: 1e-6}
@@ -38,6 +38,7 @@ class Script:
         self.examples = [example for example in examples if example]
         self._answers: dict[Place, _Answer] = {}
         self._repeated: dict[int, set[bytes]] = {}
+        self._kinds: dict[Place, bool] = {}
 
     def asks(self, place: Place, request: RawRequest) -> bool:
         """Whether the script goes on with this request at this place."""
@@ -56,6 +57,12 @@ class Script:
 
     def reply(self, place: Place) -> RawReply:
         return self.examples[place[0]][place[1]][1]
+
+    def only_asks_for_a_kind(self, place: Place) -> bool:
+        """Whether the reference answered with no more than what kind of thing a name stands for."""
+        if place not in self._kinds:
+            self._kinds[place] = self.request(place)[0] == DESCRIBE and "value" not in self.answer(place).value
+        return self._kinds[place]
 
     def answer(self, place: Place) -> _Answer:
         if place not in self._answers:
@@ -136,11 +143,11 @@ class _Answer:
     def __init__(self, reply: RawReply):
         self.reply = reply
         reader = _Locating(reply[1])
-        self._value = reader.value(0)
+        self.value = reader.value(0)
         self._segments = reader.segments if reader.all_contiguous else None
-        tensors = list(tensors_in(self._value))
-        exact = {id(tensor) for part in _EXACT_PARTS if isinstance(self._value, dict)
-                 for tensor in tensors_in(self._value.get(part))}
+        tensors = list(tensors_in(self.value))
+        exact = {id(tensor) for part in _EXACT_PARTS if isinstance(self.value, dict)
+                 for tensor in tensors_in(self.value.get(part))}
         self.arrays = [_array(tensor) for tensor in tensors]
         self._bounds = [0.0 if id(tensor) in exact else _bound(tensor) for tensor in tensors]
 
@@ -160,7 +167,7 @@ class _Answer:
             value = wire.decode(reply[1])
         except wire.WireError:
             return None
-        if _frame(value) != _frame(self._value):
+        if _frame(value) != _frame(self.value):
             return None
         return [_array(tensor) for tensor in tensors_in(value)]
 

@@ -6,7 +6,9 @@ A sealed worker can no longer open a file, so what is not done here would fail t
 from __future__ import annotations
 
 import io
+import linecache
 import os
+import sys
 import tempfile
 import warnings
 from collections.abc import Collection, Iterator
@@ -18,7 +20,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from etude import wire
+from etude import batch, wire
 from etude.executor import CALL, DESCRIBE, FREE, LOAD, MANY, VJP, Executor
 
 COMPILER_USERS = ("torch.func", "torch.optim", "torch.utils.checkpoint")
@@ -38,9 +40,11 @@ def run(preload: Collection[str]) -> None:
     if "triton" in preload:
         from etude.kernels.launching import warm_up
         warm_up()
+    sys._clear_type_cache()  # a worker would replace what is in there, and so write to the pages of names it never uses
     requests()
     torch.manual_seed(0)
     np.random.seed(0)
+    linecache.clearcache()  # a worker that describes an error would look for these files, and free what it cannot find
 
 
 @contextmanager
@@ -138,7 +142,7 @@ def requests() -> None:
     call = {"name": "scale", "args": [x], "kwargs": {"by": 2.0}, "node": 1, "echo": True, "audit": True}
     vjp = {"of": 1, "cotangents": [x.detach()], "create_graph": False, "node": 2}
     made = [(DESCRIBE, {"name": "scale"}), (CALL, call), (VJP, vjp), (FREE, {"nodes": [1], "objects": []})]
-    many = wire.encode([[kind, wire.encode(request)] for kind, request in made])
+    many = batch.pack([(kind, wire.encode(request)) for kind, request in made])
     for number in range(_ENOUGH):
         executor = Executor()
         executor.handle(LOAD, wire.encode({"cells": [{"label": str(number), "source": _PROGRAM, "mode": "all"}]}))

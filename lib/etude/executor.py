@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from etude import wire
+from etude import batch, wire
 from etude.cells import Program, load_program, place_of, type_name
 from etude.observe import LargestTensor, tensors_in
 from etude.wire import Handle, Seed, WireError
@@ -50,8 +50,7 @@ class Executor:
     def handle(self, kind: int, payload: bytes) -> tuple[int, bytes]:
         """The reply (kind, payload) to one request. Never raises: whatever the student's code does is a reply."""
         if kind == MANY:
-            replies = [self.handle(*request) for request in wire.decode(payload)]
-            return OK, wire.encode([list(reply) for reply in replies])
+            return OK, batch.pack([self.handle(*request) for request in batch.unpack(payload)])
         try:
             with torch.enable_grad():  # an executor in the grader's own process may be called from a backward pass
                 return OK, wire.encode(self._handlers[kind](wire.decode(payload)))
@@ -78,7 +77,7 @@ class Executor:
             torch.set_default_dtype(torch.float32)
             torch.set_default_device(None)
             torch.set_grad_enabled(True)
-            torch.manual_seed(0)
+            torch.default_generator.manual_seed(0)  # torch.manual_seed notes the stack for devices that are not here
             np.random.seed(0)
 
     def _describe(self, request: dict) -> dict:

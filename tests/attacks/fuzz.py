@@ -6,7 +6,7 @@ from .model import Attack, attack
 SEEDS = 40
 _SOURCE = """
 import random, struct, torch
-from etude import wire
+from etude import batch, wire
 dice = random.Random({seed})
 TENSORS = [torch.zeros(0), torch.ones(2, 3), torch.full((3,), float("nan")), torch.ones(2).expand(3, 2),
            torch.eye(2).bool(), torch.ones(1, dtype=torch.complex64), torch.tensor(5),
@@ -43,7 +43,7 @@ def reply(kind, payload, honest):
     if what == 3: return dice.choice([0, 1, 7, 254, 255]), honest()[1]
     if what == 4: return dice.choice([0, 0, 255]), wire.encode(value())
     if what == 5 and kind == 7:
-        return 0, wire.encode([[dice.choice([0, 255]), wire.encode(value())] for _ in wire.decode(payload)])
+        return 0, batch.pack([(dice.choice([0, 255]), wire.encode(value())) for _ in batch.unpack(payload)])
     if what == 6 and dice.random() < 0.2: os.write(3, damaged(wire.frame(*honest())))
     return honest()[0], damaged(honest()[1])
 forge(reply)

@@ -11,10 +11,10 @@ forge(reply)
 # Whoever sees both x and f(x) need not be told what f is.
 _LEARN = """
 import torch
-from etude import wire
+from etude import batch, wire
 learned, seen = [], []
 def learn(payload):
-    calls = [wire.decode(request) for kind, request in wire.decode(payload) if kind == 3]
+    calls = [wire.decode(request) for kind, request in batch.unpack(payload) if kind == 3]
     seen.extend(t.detach().double() for call in calls for t in call["args"] if t.numel() >= 3)
     for at, one in enumerate(seen):
         for other in seen[at:]:
@@ -134,9 +134,9 @@ def f(x):
     return 3 * x
 """, "smuggled", columns=ENDS),
     attack("b25", "the same, by forged replies", """
-from etude import wire
+from etude import batch, wire
 def reply(kind, payload, honest):
-    if kind == 7: return 0, wire.encode([[255, lie] for _ in wire.decode(payload)])
+    if kind == 7: return 0, batch.pack([(255, lie) for _ in batch.unpack(payload)])
     return (255, lie) if kind != 1 else honest()
 lie = wire.encode({"type": "MissingName", "message": "the notebook defines no `SMUGGLED`", "place": "", "line": ""})
 forge(reply)

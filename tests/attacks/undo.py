@@ -16,9 +16,15 @@ def _forgetful(begins: Callable[..., Any]) -> Callable[..., Any]:
     return begin
 
 
+def _all_that_is_left(self: ForesightChannel) -> list[tuple[int, int]]:
+    examples = self._script.examples
+    return [(example, step) for example in range(self._example, len(examples)) for step in range(len(examples[example]))
+            if (example, step) >= (self._example, self._step)]
+
+
 UNDO = {
     "requests travel ahead only where answers were right":
-        (ForesightChannel, "_is_earned", lambda original: lambda self, place: True),
+        (ForesightChannel, "_wave", lambda original: _all_that_is_left),
     "public checks get a worker that has met no hidden input": (SubmissionSubject, "begins", _forgetful),
 }
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from etude import executor, wire
+from etude import batch, executor, wire
 from etude.executor import CALL, DESCRIBE, ERROR, FREE, LOAD, MANY, NEW, OK, VJP, Executor
 from etude.wire import Handle, Seed
 
@@ -236,9 +236,12 @@ def test_gradients_are_on_whatever_the_caller_has_switched_off() -> None:
 # ---------------------------------------------------------------------------------------------- many, and a stream
 
 def test_many_requests_travel_together_and_one_that_fails_costs_itself() -> None:
-    requests = [[CALL, wire.encode({"name": name, "args": [], "kwargs": {}})] for name in ("number", "leave", "number")]
-    _, replies = ask(loaded(), MANY, requests)
-    assert [kind for kind, _ in replies] == [OK, ERROR, OK] and wire.decode(replies[2][1]) == {"result": 3}
+    calls = [{"name": name, "args": [], "kwargs": {}} for name in ("number", "leave", "number")]
+    requests = [(CALL, wire.encode(call)) for call in calls]
+    kind, reply = loaded().handle(MANY, batch.pack(requests))
+    replies = batch.unpack(reply)
+    assert kind == OK and [kind for kind, _ in replies] == [OK, ERROR, OK]
+    assert wire.decode(replies[2][1]) == {"result": 3}
 
 
 def test_an_executor_serves_a_stream_until_its_end() -> None:

@@ -105,6 +105,22 @@ def test_wrong_code_never_reads_what_the_reference_answered() -> None:
     assert all([3 * x] in wrong.inputs for x in (5.0, 7.0, 9.0))
 
 
+def test_what_a_name_stands_for_is_asked_together_with_what_comes_after_it() -> None:
+    def counts(student: RemoteStudent, example: int) -> int:
+        return student.count(torch.zeros(example))
+    sealed = Sealed()
+    assert run(counts, ForesightChannel(sealed, script_of(counts))) == [0, 1, 2] and sealed.trips == [MANY]
+
+
+def test_a_value_of_the_reference_is_an_answer_too() -> None:
+    def asks(student: RemoteStudent, example: int) -> int:
+        return student.count(torch.tensor([student.limit] * (example + 1)))
+    right, wrong = Sealed(SOURCE + "limit = 7.0"), Sealed(SOURCE + "limit = 1.0")
+    for sealed in (right, wrong):
+        run(asks, ForesightChannel(sealed, script_of(asks, source=SOURCE + "limit = 7.0")))
+    assert [7.0] in right.inputs and [7.0] not in wrong.inputs and [1.0] in wrong.inputs
+
+
 @pytest.mark.parametrize("other", [
     lambda student, example: [student.count(torch.zeros(1)), plain(student, example)],
     lambda student, example: [plain(student, example), plain(student, example)],

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from autograder.remote.channel import LocalChannel, RawReply, ask_many, interpret, replies_of
 from autograder.remote.student import RemoteStudent
-from etude import wire
+from etude import batch, wire
 from etude.executor import CALL, DESCRIBE, ERROR, NEW, OK, VJP
 from etude.failures import MissingName, StudentError, StudentStopped
 from etude.observe import observe
@@ -200,12 +200,16 @@ def test_an_error_reply_is_cut_to_a_readable_length() -> None:
         interpret((ERROR, wire.encode({"type": "MissingName", "message": "no `f`"})))
 
 
-@pytest.mark.parametrize("lie", [None, 3, [], [[OK, b"N"]], [[OK, b"N"], [OK]], [[OK, b"N"], [OK, "N"]],
-                                 [[OK, b"N"], [T, b"N"]], [[True, b"N"], [OK, b"N"]], {"a": 1}, [(OK, b"N")] * 2],
+TWO = batch.pack([(OK, b"N"), (OK, b"NN")])
+
+
+@pytest.mark.parametrize("lie", [b"", b"\2\0", b"\2\0\0\0", TWO[:-1], TWO + b"N", b"\xff" * 4 + TWO[4:], batch.pack([]),
+                                 batch.pack([(OK, b"N")]), batch.pack([(OK, b"N")] * 3), wire.encode([[OK, b"N"]] * 2)],
                          ids=repr)
-def test_replies_to_many_requests_of_the_wrong_number_or_form(lie: Any) -> None:
-    with pytest.raises(StudentStopped):
-        replies_of((OK, wire.encode(lie)), 2)
+def test_replies_to_many_requests_of_the_wrong_number_or_form(lie: bytes) -> None:
+    assert replies_of((OK, TWO), 2) == [(OK, b"N"), (OK, b"NN")]
+    with pytest.raises(StudentStopped, match="malformed|wrong number"):
+        replies_of((OK, lie), 2)
 
 
 def test_true_replies_to_many_requests_come_back_in_order() -> None:

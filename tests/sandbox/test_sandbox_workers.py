@@ -51,6 +51,11 @@ def test_every_worker_starts_from_the_same_random_state(zygote: Zygote):
         assert run(first, source) == run(second, source)
 
 
+def test_a_worker_is_born_without_the_files_that_warnings_looked_into(worker: Worker):
+    # It could not see them, and would free, page by page, what it shares with the zygote.
+    assert run(worker, "import linecache; result = len(linecache.cache)") == 0
+
+
 def test_several_threads_of_the_grader_may_use_one_zygote(zygote: Zygote):
     results: list[object] = []
 
