@@ -47,7 +47,8 @@ def run_grade(course: Course, paths: Sequence[Path], *, unit: str | None, studen
                 _complain(f"{submission.path}: {note}")
         known = out is not None and not fresh
         plan = _plan(course, submissions, out, unsandboxed) if known else Plan(rest=list(submissions))
-        run = _Run(course, submissions, plan, out, formats, Progress(len(submissions), progress))
+        shown = annotating or out is None or "text" in formats
+        run = _Run(course, submissions, plan, out, formats, Progress(len(submissions), progress), shown)
         failures = run.grade(_on(cluster), Options(unsandboxed=unsandboxed, jobs=jobs))
         reports = run.reports
         for failure in failures:
@@ -89,12 +90,15 @@ def _on(cluster: str | None) -> Callable[..., list[str]]:
 
 
 class _Run:
-    """Grades what has no report yet and writes it; `reports` is then complete and in the submissions' order."""
+    """Grades what has no report yet and writes it; `reports` is then complete and in the submissions' order.
+
+    Unless they are `shown` at the end, what is kept of them in memory is the score: a class may be large.
+    """
 
     def __init__(self, course: Course, submissions: Sequence[Submission], plan: Plan, out: Path | None,
-                 formats: Sequence[str], progress: Progress):
+                 formats: Sequence[str], progress: Progress, shown: bool):
         self._course, self._submissions, self._plan = course, submissions, plan
-        self._out, self._formats, self._progress = out, formats, progress
+        self._out, self._formats, self._progress, self._shown = out, formats, progress, shown
         self._again: list[Submission] = []
         self.reports: list[Report] = []
 
@@ -132,7 +136,7 @@ class _Run:
     def _keep(self, report: Report, *, is_stored: bool = False) -> None:
         if self._out is not None:
             write_views(report, self._out, self._formats, is_stored=is_stored)
-        self.reports.append(report)
+        self.reports.append(report if self._shown else report.model_copy(update={"exercises": [], "provenance": {}}))
 
 
 def _stopped(error: OSError | KeyboardInterrupt, done: int, total: int, out: Path | None) -> AutograderError:

@@ -72,6 +72,18 @@ def test_what_has_not_changed_is_graded_once(run: Run, capsys: pytest.CaptureFix
     assert "kept" not in capsys.readouterr().out
 
 
+def test_reports_that_nobody_prints_leave_the_memory(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[list[Report]] = []
+    monkeypatch.setattr(command, "_finish", lambda reports, *others: left.append(reports))
+    run(formats=("text",), fresh=True)
+    run(formats=("json",), fresh=True)
+    printed, written = left
+    assert all(report.exercises for report in printed) and not any(report.exercises for report in written)
+    assert [(one.student, one.score) for one in written] == [(one.student, one.score) for one in printed]
+    stored = Report.from_json(report_of("bob").read_bytes())
+    assert stored.exercises and stored.score < stored.max_score
+
+
 def _change(what: str) -> Callable[[Path, pytest.MonkeyPatch], None]:
     def replace(path: str, old: str, new: str) -> None:
         text = Path(path).read_text()
