@@ -17,7 +17,6 @@ def configure(config: Any, course: str | Path) -> None:
     """
     config.ClearSolutions.code_stub = {"python": CODE_STUB}
     config.Autograde.exporter_class = f"{_OURS}.exporter.SubmissionExporter"
-    config.Autograde.post_convert_hook = f"{_OURS}.exporter.let_go"
     config.Autograde.sanitize_preprocessors = [
         f"{_THEIRS}.{name}" for name in ("ClearOutput", "DeduplicateIds", "OverwriteCells", "CheckCellMetadata")]
     config.Autograde.autograde_preprocessors = [

@@ -39,28 +39,17 @@ class SubmissionExporter(NotebookExporter):
         super().__init__(*args, **options)
         # nbgrader makes its exporter before it removes, copies or writes anything of a submission.
         SealedGrades(parent=self).demand_ready(self.parent.coursedir)
+        _one_at_a_time(self.parent)
 
     def from_filename(self, filename: str, resources: Any = None, **options: Any) -> Any:
-        try:
-            return self._converted(filename, resources, options)
-        except BaseException:
-            let_go()
-            raise
-
-    def _converted(self, filename: str, resources: Any, options: dict[str, Any]) -> Any:
-        where = resources["nbgrader"]
-        destination = Path(self.parent._format_dest(where["assignment"], where["student"])).resolve()
         if self.parent._sanitizing:
             self.submitted = Path(filename).resolve()
-            _hold(self.submitted.parent)
-            notebook = self._restored(where)
+            notebook = self._restored(resources["nbgrader"])
         else:
-            # Not from the file: `nbgrader autograde --force` in another process may have removed it since.
             notebook = self._sanitized
         made, resources = self.from_notebook_node(notebook, resources=resources, **options)
         if self.parent._sanitizing:
             self._sanitized = nbformat.reads(made, as_version=4)
-        _make_writable(destination / self.submitted.name)
         return made, resources
 
     def _restored(self, where: Any) -> Any:
@@ -75,8 +64,29 @@ class SubmissionExporter(NotebookExporter):
             return copy.deepcopy(release)  # its bytes tell nothing; `SealedGrades` says why
 
 
-def let_go(**_: Any) -> None:
-    """A submission is done, and another process may have it. nbgrader's hook after each."""
+def _one_at_a_time(converter: Any) -> None:
+    """Let nbgrader's converter wait before it touches a submission that another process has in hand.
+
+    Two processes that remove, copy, write and read the same files in autograded/ fail in many ways. nbgrader has no
+    hook before it removes them, nor one after a failed submission is cleaned away; so these two methods are wrapped.
+    """
+    begin, convert_all = converter.init_destination, converter.convert_notebooks
+
+    def begin_alone(assignment_id: str, student_id: str) -> bool:
+        _hold(Path(converter._format_source(assignment_id, student_id)).resolve())
+        return begin(assignment_id, student_id)
+
+    def convert_and_let_go() -> None:
+        try:
+            convert_all()
+        finally:
+            _let_go()
+
+    converter.init_destination, converter.convert_notebooks = begin_alone, convert_and_let_go
+
+
+def _let_go() -> None:
+    """What this process has in hand is done, and another may have it."""
     while _held:
         with suppress(OSError):
             os.close(_held.pop())
@@ -84,7 +94,7 @@ def let_go(**_: Any) -> None:
 
 def _hold(folder: Path) -> None:
     """Wait until no other process has this submission in hand. How ever this one ends, it lets go."""
-    let_go()
+    _let_go()
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     _held.append(descriptor)
     end = time.monotonic() + WAIT_SECONDS
@@ -98,9 +108,3 @@ def _hold(folder: Path) -> None:
             time.sleep(0.1)
         except OSError:
             return  # a file system that knows no locks
-
-
-def _make_writable(path: Path) -> None:
-    """Another process may have written the notebook meanwhile, and nbgrader leaves it read-only."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)

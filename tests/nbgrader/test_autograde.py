@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import nbgrader.converters.base
 import pytest
 from class_of_ten import TAMPERING, cell_of
+from nbgrader.converters import BaseConverter
 from nbgrader.nbgraderformat import MetadataValidator
 from nbgrader.utils import compute_checksum, determine_grade, is_grade, is_solution
 from tiny_course import TODO, tiny_course
@@ -303,6 +305,41 @@ def test_a_submission_is_let_go_however_its_grading_ended(graded: Any, monkeypat
         os.close(descriptor)
     assert not said["success"] and "another process has had it in hand" in said["error"]
     assert is_free(folder)
+    assert (graded.path / "autograded" / "todo" / "tiny" / "tiny.ipynb").exists()  # the other process's, maybe
+
+
+def test_a_submission_is_in_hand_from_before_its_files_are_removed_until_after_the_last_is_written(
+        graded: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = graded.path / "submitted" / "todo" / "tiny"
+    seen: list[tuple[str, bool]] = []
+
+    def watch(place: Any, name: str) -> None:
+        step = getattr(place, name)
+
+        def watched(*args: Any) -> Any:
+            seen.append((name, is_free(folder)))
+            return step(*args)
+        monkeypatch.setattr(place, name, watched)
+    for name in ("init_assignment", "convert_single_notebook", "set_permissions"):
+        watch(BaseConverter, name)
+    watch(nbgrader.converters.base, "rmtree")
+    assert graded.autograde("todo")["success"]
+    steps = ["rmtree", "init_assignment", "convert_single_notebook", "convert_single_notebook", "set_permissions"]
+    assert seen == [(step, False) for step in steps]
+    assert is_free(folder)
+
+    def fails(*_: Any) -> Any:
+        raise NotGraded("todo: not graded, as the grader itself failed")
+    seen.clear()
+    grades = preprocessors.standby.grade
+    monkeypatch.setattr(preprocessors.standby, "grade",
+                        lambda course, submission, *rest: (fails if submission.student else grades)(
+                            course, submission, *rest))
+    assert not graded.autograde("todo")["success"]
+    assert seen == [(step, False) for step in [*steps[:-1], "rmtree"]]
+    assert is_free(folder)
+    monkeypatch.undo()
+    assert graded.autograde("todo")["success"]
 
 
 def is_free(folder: Path) -> bool:
@@ -323,7 +360,7 @@ def test_two_runs_at_once_do_no_harm(graded: Any) -> None:
     runs = [subprocess.Popen(command, cwd=graded.path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             for _ in range(2)]
     said = [run.communicate(timeout=300)[0] for run in runs]
-    assert [run.returncode for run in runs] == [0, 0], said
+    assert [run.returncode for run in runs] == [0, 0], "\n".join(said)
     assert {student: graded.grades(student) for student in students} == before
     for student in students:
         cell = cell_of(graded.autograded(student), "check_scale")

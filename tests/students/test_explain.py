@@ -120,6 +120,12 @@ def test_the_example_is_named_and_small_arguments_are_printed():
     assert large.inputs == ["q: (3, 40) float64"]
 
 
+def test_a_tensor_without_values_shows_its_shape():
+    case = CASE.case({"B": 2, "d": 3})
+    example = met(case, (twice, torch.empty(2, 3, dtype=torch.float64, device="meta"), 5))
+    assert explain._inputs(example.named) == ["q: (2, 3) float64 on meta", "scale = 5"]
+
+
 def test_what_is_inside_a_dict_argument_is_printed_under_its_full_name():
     case = Cases(params={"w": normal("H I"), "b": normal("H")}).case({"H": 2, "I": 1})
     one = torch.ones(2)

@@ -123,7 +123,8 @@ class Calls:
             return None
 
     def tensors(self) -> list[torch.Tensor]:
-        return list(tensors_in([self._args, self._kwargs]))
+        """Those with values: what a kernel is only built for has none."""
+        return [tensor for tensor in tensors_in([self._args, self._kwargs]) if not tensor.is_meta]
 
 
 def example_of(case: dict[str, Any], calls: Calls, printed: str = "") -> Example:
@@ -178,7 +179,8 @@ def _inputs(named: Mapping[str, Any]) -> list[str]:
     lines = []
     for name, argument in named.items():
         if isinstance(argument, torch.Tensor):
-            values = f" = {_nested(argument.detach())}" if argument.numel() <= MAX_INPUT else ""
+            shown = argument.numel() <= MAX_INPUT and not argument.is_meta  # which has a shape and no values
+            values = f" = {_nested(argument.detach())}" if shown else ""
             lines.append(f"{name}: {shape_of(argument)}{values}")
         else:
             lines.append(_ADDRESS.sub("0x…", f"{name} = {argument!r}"[:200]))
