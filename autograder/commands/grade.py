@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -15,7 +15,7 @@ from autograder.grading.exercise_keys import ExerciseKeys
 from autograder.grading.grade import Options, depends_on, grade
 from autograder.grading.kept import Plan, completed
 from autograder.report.model import Report
-from autograder.report.store import open_store, read_reports, stored_report
+from autograder.report.store import StoredReports, open_store, read_reports, stored_report
 from autograder.report.writer import write_class_pages, write_views
 from autograder.solution.material import Material
 from autograder.submission.cells import Submission
@@ -47,15 +47,15 @@ def run_grade(course: Course, paths: Sequence[Path], *, unit: str | None, studen
                 _complain(f"{submission.path}: {note}")
         known = out is not None and not fresh
         plan = _plan(course, submissions, out, unsandboxed) if known else Plan(rest=list(submissions))
-        shown = annotating or out is None or "text" in formats
-        run = _Run(course, submissions, plan, out, formats, Progress(len(submissions), progress), shown)
+        run = _Run(course, submissions, plan, out, formats, Progress(len(submissions), progress))
         failures = run.grade(_on(cluster), Options(unsandboxed=unsandboxed, jobs=jobs))
         reports = run.reports
+        whole = StoredReports(out, ((one.student, one.unit) for one in reports)) if out is not None else reports
         for failure in failures:
             _complain(failure)
-        _finish(reports, [*map(str, problems), *failures], out, formats, plan)
+        _finish(whole, [*map(str, problems), *failures], out, formats, plan)
         if annotating:
-            _annotate(reports, submissions)
+            _annotate(whole, submissions)
     if failures:
         return AutograderError.exit_code
     if problems or not submissions:
@@ -92,13 +92,13 @@ def _on(cluster: str | None) -> Callable[..., list[str]]:
 class _Run:
     """Grades what has no report yet and writes it; `reports` is then complete and in the submissions' order.
 
-    Unless they are `shown` at the end, what is kept of them in memory is the score: a class may be large.
+    If they are in the store, what is kept of them in memory is the score: a class may be large.
     """
 
     def __init__(self, course: Course, submissions: Sequence[Submission], plan: Plan, out: Path | None,
-                 formats: Sequence[str], progress: Progress, shown: bool):
+                 formats: Sequence[str], progress: Progress):
         self._course, self._submissions, self._plan = course, submissions, plan
-        self._out, self._formats, self._progress, self._shown = out, formats, progress, shown
+        self._out, self._formats, self._progress = out, formats, progress
         self._again: list[Submission] = []
         self.reports: list[Report] = []
 
@@ -136,7 +136,8 @@ class _Run:
     def _keep(self, report: Report, *, is_stored: bool = False) -> None:
         if self._out is not None:
             write_views(report, self._out, self._formats, is_stored=is_stored)
-        self.reports.append(report if self._shown else report.model_copy(update={"exercises": [], "provenance": {}}))
+            report = report.model_copy(update={"exercises": [], "provenance": {}})
+        self.reports.append(report)
 
 
 def _stopped(error: OSError | KeyboardInterrupt, done: int, total: int, out: Path | None) -> AutograderError:
@@ -148,12 +149,12 @@ def _stopped(error: OSError | KeyboardInterrupt, done: int, total: int, out: Pat
     return AutograderError(f"{error}; {left}")
 
 
-def _finish(reports: list[Report], problems: list[str], out: Path | None, formats: Sequence[str],
+def _finish(reports: Collection[Report], problems: list[str], out: Path | None, formats: Sequence[str],
             plan: Plan) -> None:
     for name in formats:
         if name == "text" or out is None:
             _print(reports, name)
-    if out is None or not (reports or problems):
+    if out is None or not (len(reports) or problems):
         return
     kept = len(plan.kept) + len(plan.renewed)
     if kept:
@@ -167,7 +168,7 @@ def _finish(reports: list[Report], problems: list[str], out: Path | None, format
     if "html" in formats:
         stored, unreadable = read_reports(out)  # of earlier runs, too: the pages are the whole class's
         print(f"report: {write_class_pages(stored, [*problems, *unreadable], out)}")
-    elif reports:
+    elif len(reports):
         print(f"reports: {out}/<student>/<unit>.json")
 
 
@@ -175,7 +176,7 @@ def _complain(line: str) -> None:
     print(f"autograder: {line}", file=sys.stderr)
 
 
-def _print(reports: list[Report], name: str) -> None:
+def _print(reports: Collection[Report], name: str) -> None:
     """A format on standard output: what stands there is the submission's owner's to read, but for the JSON report."""
     from autograder.report.github import render_summary
     from autograder.report.gradescope import render_gradescope
@@ -186,7 +187,8 @@ def _print(reports: list[Report], name: str) -> None:
         from autograder.report.terminal import render_text
         render_text(reports, Console(highlight=False))
     elif name == "json":
-        print(reports[0].to_json() if len(reports) == 1 else f"[{','.join(r.to_json() for r in reports)}]")
+        texts = [report.to_json() for report in reports]
+        print(texts[0] if len(texts) == 1 else f"[{','.join(texts)}]")
     elif name == "junit":
         print(render_junit(reports))
     else:
@@ -195,7 +197,7 @@ def _print(reports: list[Report], name: str) -> None:
             print(render(report))
 
 
-def _annotate(reports: Sequence[Report], submissions: Sequence[Submission]) -> None:
+def _annotate(reports: Iterable[Report], submissions: Sequence[Submission]) -> None:
     """Print the lines by which GitHub Actions marks the places in the submissions' files."""
     from autograder.report.github import annotations
     paths = {(submission.student, submission.unit): submission.path for submission in submissions}

@@ -4,7 +4,9 @@ from __future__ import annotations
 import re
 import statistics
 from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from autograder.report.model import CheckResult, ExerciseResult, Report
 from autograder.report.wording import fraction, unit_title
@@ -29,7 +31,7 @@ class CheckStats:
     @property
     def commonest(self) -> tuple[str, int] | None:
         """The title of the mistake named most often here, and how often."""
-        return next(iter(self.diagnoses.most_common(1)), None)
+        return min(self.diagnoses.items(), key=lambda item: (-item[1], item[0]), default=None)
 
     @property
     def extreme(self) -> str:
@@ -124,12 +126,24 @@ class UnitStats:
         return [counts[index] for index in range(BINS)]
 
 
-def by_unit(reports: list[Report]) -> list[UnitStats]:
-    """The statistics of every unit among the reports, in the order in which units come."""
-    units: dict[str, list[Report]] = {}
+def by_unit(reports: Iterable[Report], keep: Callable[[Report], Report] = lambda report: report) -> list[UnitStats]:
+    """The statistics of every unit among the reports, in the order in which units come.
+
+    Of a report there stays what `keep` makes of it. But for that order, theirs plays no part.
+    """
+    units: dict[str, _Counting] = {}
     for report in reports:
-        units.setdefault(report.unit, []).append(report)
-    return [_unit_stats(unit, members) for unit, members in units.items()]
+        units.setdefault(report.unit, _Counting(report.unit)).add(report, keep(report))
+    return [counting.result() for counting in units.values()]
+
+
+def outline(report: Report) -> Report:
+    """The report with its failed checks only, and of these no values: little to keep of a large class."""
+    exercises = [exercise.model_copy(update={
+        "evidence": [], "notes": [],
+        "checks": [check.model_copy(update={"counterexample": None, "message": ""}) for check in failed]})
+        for exercise in report.exercises if (failed := [check for check in exercise.checks if check.failed])]
+    return report.model_copy(update={"exercises": exercises, "provenance": {}})
 
 
 def by_student(units: list[UnitStats]) -> list[tuple[str, list[Report | None]]]:
@@ -141,15 +155,45 @@ def by_student(units: list[UnitStats]) -> list[tuple[str, list[Report | None]]]:
     return sorted(rows.items(), key=lambda row: row[0].casefold())
 
 
-def _unit_stats(unit: str, reports: list[Report]) -> UnitStats:
-    stats = UnitStats(unit, sorted(reports, key=lambda report: report.student.casefold()))
-    mistakes: dict[tuple[str, str], Mistake] = {}
-    for report in stats.reports:
+class _Counting:
+    """The statistics of one unit while its reports come in."""
+
+    def __init__(self, unit: str):
+        self._stats = UnitStats(unit, [])
+        self._mistakes: dict[tuple[str, str], Mistake] = {}
+        self._examples: dict[tuple[str, str], tuple[Any, ...]] = {}
+        """How good the example of each mistake is, and whose."""
+
+    def add(self, report: Report, kept: Report) -> None:
+        self._stats.reports.append(kept)
         for exercise in report.exercises:
-            _count_exercise(stats, exercise)
-            _count_mistakes(mistakes, report.student, exercise)
-    stats.mistakes = sorted(mistakes.values(), key=lambda mistake: -len(mistake.students))
-    return stats
+            _count_exercise(self._stats, exercise)
+            self._count_mistakes(report.student, exercise)
+
+    def result(self) -> UnitStats:
+        stats = self._stats
+        stats.reports.sort(key=lambda report: report.student.casefold())
+        for mistake in self._mistakes.values():
+            mistake.students.sort(key=str.casefold)
+        for exercise in stats.exercises.values():
+            exercise.fractions.sort()
+        place = {id: index for index, id in enumerate(stats.exercises)}
+        ranked = sorted(self._mistakes.items(), key=lambda item: (-len(item[1].students), place[item[0][0]], item[0]))
+        stats.mistakes = [mistake for _, mistake in ranked]
+        return stats
+
+    def _count_mistakes(self, student: str, exercise: ExerciseResult) -> None:
+        named = {check.diagnosis.id: check.diagnosis for check in exercise.checks if check.diagnosis}
+        for name, diagnosis in named.items():
+            key = exercise.id, name
+            fresh = Mistake(diagnosis.title.rstrip(". "), diagnosis.explanation, exercise.title)
+            mistake = self._mistakes.setdefault(key, fresh)
+            mistake.students.append(student)
+            shown = [check for check in exercise.checks if check.diagnosis and check.diagnosis.id == name]
+            best = min(shown, key=_plainness)
+            if key not in self._examples or (*_plainness(best), student) < self._examples[key]:
+                self._examples[key] = *_plainness(best), student
+                mistake.example = _anonymous(best, student)
 
 
 def _count_exercise(stats: UnitStats, exercise: ExerciseResult) -> None:
@@ -166,18 +210,6 @@ def _count_check(stats: CheckStats, check: CheckResult) -> None:
     stats.passed += check.passed
     if check.diagnosis:
         stats.diagnoses[check.diagnosis.title] += 1
-
-
-def _count_mistakes(mistakes: dict[tuple[str, str], Mistake], student: str, exercise: ExerciseResult) -> None:
-    named = {check.diagnosis.id: check.diagnosis for check in exercise.checks if check.diagnosis}
-    for key, diagnosis in named.items():
-        fresh = Mistake(diagnosis.title.rstrip(". "), diagnosis.explanation, exercise.title)
-        mistake = mistakes.setdefault((exercise.id, key), fresh)
-        mistake.students.append(student)
-        shown = [check for check in exercise.checks if check.diagnosis and check.diagnosis.id == key]
-        best = min(shown, key=_plainness)
-        if mistake.example is None or _plainness(best) < _plainness(mistake.example):
-            mistake.example = _anonymous(best, student)
 
 
 def _plainness(check: CheckResult) -> tuple[bool, bool, int, bool]:

@@ -9,7 +9,7 @@ import fcntl
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -64,6 +64,31 @@ def read_reports(out_dir: Path) -> tuple[list[Report], list[str]]:
             reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error.strerror
             problems.append(f"{path.relative_to(out_dir)}: not a report ({reason}). Delete it and grade again.")
     return reports, problems
+
+
+class StoredReports(Collection[Report]):
+    """Some of the reports in a folder, in the order given: each is read when it is its turn, and not kept.
+
+    Raises `UsageError` for one that has gone since.
+    """
+
+    def __init__(self, out_dir: Path, graded: Iterable[tuple[str, str]]):
+        """`graded`: students and units."""
+        self._out_dir, self._graded = out_dir, list(graded)
+
+    def __len__(self) -> int:
+        return len(self._graded)
+
+    def __contains__(self, report: object) -> bool:
+        return any(one == report for one in self)
+
+    def __iter__(self) -> Iterator[Report]:
+        for student, unit in self._graded:
+            path = report_path(self._out_dir, student, unit)
+            try:
+                yield Report.from_json(path.read_bytes())
+            except (OSError, ValidationError):
+                raise UsageError(f"{path}: this report was written and is gone; grade again") from None
 
 
 @contextmanager

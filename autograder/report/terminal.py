@@ -1,6 +1,7 @@
 """Reports as text, for a terminal or a log: no colour is needed to read them, and none is used where there is none."""
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from autograder.report import tensors, wording
@@ -22,18 +23,18 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def render_text(reports: list[Report], console: Console, *, staff: bool = False) -> None:
-    """Print every report, and a summary of the class if there are several.
+def render_text(reports: Collection[Report], console: Console, *, staff: bool = False) -> None:
+    """Print every report, and a summary of the class if there are several. They are gone through twice and not kept.
 
     Hidden checks show their title and diagnosis only, because a CI log is the student's to read; `staff` shows all.
     """
-    shown = [for_staff(report) if staff else for_students(report) for report in reports]
-    for report in shown:
-        _Page(console).report(report)
-    if len(shown) > 1:
+    view = for_staff if staff else for_students
+    for report in reports:
+        _Page(console).report(view(report))
+    if len(reports) > 1:
         from autograder.report.terminal_class import render_summary
 
-        render_summary(shown, console)
+        render_summary(map(view, reports), console)
 
 
 class _Page:

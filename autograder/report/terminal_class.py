@@ -1,10 +1,11 @@
 """The end of a run over a class: one line a student, one line an exercise, and the mistakes that several made."""
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from autograder.report import wording
-from autograder.report.class_stats import Mistake, UnitStats, by_unit
+from autograder.report.class_stats import Mistake, UnitStats, by_unit, outline
 from autograder.report.model import Report
 from autograder.report.terminal_parts import bar, glyphs_of, line, sheet
 
@@ -14,9 +15,9 @@ if TYPE_CHECKING:
 MAX_MISTAKES = 10
 
 
-def render_summary(reports: list[Report], console: Console) -> None:
+def render_summary(reports: Iterable[Report], console: Console) -> None:
     """Print what the class did, unit by unit. The reports are already cleaned for their reader."""
-    for unit in by_unit(reports):
+    for unit in by_unit(reports, outline):
         _heading(console, f"{unit.title}: {wording.counted(len(unit.reports), 'submission')}, mean "
                           f"{wording.points(unit.mean, unit.max_score)}, median {wording.number(unit.median)}")
         _students(console, unit)

@@ -75,7 +75,7 @@ def worker_memory(size: int = 4) -> list[int]:
 
 def _grade(submissions: Path, out: Path, jobs: int, steps: Callable[[], int], sample: Callable[[int], None]) -> Run:
     done = run([sys.executable, "-m", "autograder.cli", "grade", str(submissions), "--out", str(out), "--jobs",
-                str(jobs), "--format", "json"], cwd=ROOT, log=out.parent / "log", steps=steps, sample=sample)
+                str(jobs), "--format", "text"], cwd=ROOT, log=out.parent / "log", steps=steps, sample=sample)
     if done.code:
         raise RuntimeError(f"autograder grade ended with {done.code}: {(out.parent / 'log').read_text()[-500:]}")
     return done

@@ -72,16 +72,23 @@ def test_what_has_not_changed_is_graded_once(run: Run, capsys: pytest.CaptureFix
     assert "kept" not in capsys.readouterr().out
 
 
-def test_reports_that_nobody_prints_leave_the_memory(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    left: list[list[Report]] = []
-    monkeypatch.setattr(command, "_finish", lambda reports, *others: left.append(reports))
-    run(formats=("text",), fresh=True)
-    run(formats=("json",), fresh=True)
-    printed, written = left
-    assert all(report.exercises for report in printed) and not any(report.exercises for report in written)
-    assert [(one.student, one.score) for one in written] == [(one.student, one.score) for one in printed]
-    stored = Report.from_json(report_of("bob").read_bytes())
-    assert stored.exercises and stored.score < stored.max_score
+@pytest.mark.parametrize("name", ["text", "json"])
+def test_what_is_in_the_store_is_not_in_memory_as_well(run: Run, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    runs: list[command._Run] = []
+
+    class _Watched(command._Run):
+        def __init__(self, *parts: Any) -> None:
+            super().__init__(*parts)
+            runs.append(self)
+
+    whole: list[list[Report]] = []
+    monkeypatch.setattr(command, "_Run", _Watched)
+    monkeypatch.setattr(command, "_finish", lambda reports, *others: whole.append(list(reports)))
+    run(formats=(name,), fresh=True)
+    kept = runs[0].reports
+    assert [(one.student, one.exercises) for one in kept] == [(name, []) for name in STUDENTS]
+    assert [(one.student, one.score) for one in whole[0]] == [(one.student, one.score) for one in kept]
+    assert all(one.exercises for one in whole[0])
 
 
 def _change(what: str) -> Callable[[Path, pytest.MonkeyPatch], None]:

@@ -3,8 +3,9 @@ from __future__ import annotations
 
 import pytest
 
-from autograder.report.class_stats import by_unit
+from autograder.report.class_stats import by_unit, outline
 from autograder.report.html import render_class_page
+from autograder.report.wording import failed_checks
 
 from .reading import Page
 from .samples import EXERCISES, build, build_class
@@ -35,6 +36,18 @@ def test_mistakes_are_ranked_by_how_many_share_them():
     counts = [len(mistake.students) for mistake in unit.mistakes]
     assert counts == sorted(counts, reverse=True) and counts[0] > counts[-1]
     assert unit.mistakes[0].students == ["chidi", "fatima"]
+
+
+def test_the_order_of_the_reports_plays_no_part_nor_does_what_is_kept_of_them():
+    (unit,), (other,) = by_unit(build_class()), by_unit(reversed(build_class()))
+    assert other == unit
+    (kept,) = by_unit(iter(build_class()), outline)
+    assert (kept.mistakes, kept.exercises) == (unit.mistakes, unit.exercises)
+    assert [(one.student, one.score, len(failed_checks(one))) for one in kept.reports] == [
+        (one.student, one.score, len(failed_checks(one))) for one in unit.reports]
+    def size(stats):
+        return sum(len(one.to_json()) for one in stats.reports)
+    assert size(kept) < size(unit) / 3
 
 
 def test_a_name_in_a_message_is_taken_out_of_the_example():

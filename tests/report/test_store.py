@@ -1,11 +1,16 @@
 """Files: whole or absent, harmless names, readable again."""
+import io
 import os
+import weakref
 
 import pytest
+from rich.console import Console
 
 from autograder.errors import UsageError
 from autograder.files import write_atomically
-from autograder.report.store import file_name, read_reports, report_path
+from autograder.report.model import Report
+from autograder.report.store import StoredReports, file_name, read_reports, report_path
+from autograder.report.terminal import render_text
 from autograder.report.writer import FORMATS, write_class_pages, write_views
 
 from .samples import build, build_class
@@ -27,6 +32,39 @@ def test_reports_are_read_back_and_what_is_none_is_named(tmp_path):
     found, problems = read_reports(tmp_path)
     assert found == reports
     assert len(problems) == 1 and problems[0].startswith("zoe/attention.json: not a report (")
+
+
+def test_a_class_is_printed_from_the_store_as_from_memory_and_one_report_at_a_time(tmp_path, monkeypatch):
+    reports = build_class()
+    for report in reports:
+        write_views(report, tmp_path)
+    stored = StoredReports(tmp_path, [(report.student, report.unit) for report in reversed(reports)])
+    assert printed(stored) == printed(reports[::-1]) and len(stored) == len(reports)
+
+    read, alive = [], []
+
+    def counted(cls, text):
+        report = cls.model_validate_json(text)
+        read.append(weakref.ref(report))
+        alive.append(sum(one() is not None for one in read))
+        return report
+    monkeypatch.setattr(Report, "from_json", classmethod(counted))
+    printed(stored)
+    assert len(alive) == 2 * len(reports) and max(alive) <= 2
+    printed(list(stored))  # the negative control
+    assert max(alive) == len(reports) > 2
+
+
+def printed(reports):
+    out = io.StringIO()
+    render_text(reports, Console(file=out, width=100))
+    return out.getvalue()
+
+
+def test_a_report_that_has_gone_meanwhile_is_named(tmp_path):
+    write_views(build("ada", {}), tmp_path)
+    with pytest.raises(UsageError, match=r"ben/attention.json: this report was written and is gone; grade again"):
+        list(StoredReports(tmp_path, [("ada", "attention"), ("ben", "attention")]))
 
 
 def test_an_unknown_format_is_said_in_one_line(tmp_path):
