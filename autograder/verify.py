@@ -123,7 +123,8 @@ def verify_unit(course: Course, unit: str, progress: Callable[[str], None] = lam
     progress(f"{unit}: the names in the notebook")
     for proof in proofs.values():
         _find_idle(proof)
-        proof.named_in_notebook, proof.misnamed_in_notebook = released_names(material, proof.exercise)
+        proof.named_in_notebook, proof.misnamed_in_notebook = released_names(
+            material, proof.exercise, _tried(material, every))
     return list(proofs.values())
 
 

@@ -28,12 +28,14 @@ from etude.students.fingerprints import answers, encode_probe, in_steps, largest
 from etude.students.released import FINGERPRINTS_SCHEMA
 from etude.wire import encode
 
-CLEAR = 1e-3
+CLEAR = {torch.float64: 1e-3, torch.float32: 5e-2}
 """How wrong an answer must be, relative to the right one's largest value, to be used in a lock."""
 MAX_USABLE = 12
 """Probes that are looked at for one mistake."""
-SETTLED = 1e-5
-"""How far from a rounding boundary, in steps, every value must be: a hundred times the honest rounding error."""
+SETTLED = {torch.float64: 1e-5, torch.float32: 5e-4}
+"""How far from a rounding boundary, in steps, every value must be: well beyond the honest rounding error."""
+SETTLED_LOG = {torch.float64: 1e-9, torch.float32: 1e-5}
+"""How far from a decade's beginning, in decades, the largest value must be."""
 
 
 def fingerprints(material: Material, checks_text: str, name: str, made_of: str) -> str:
@@ -108,13 +110,13 @@ def _clearly_differ(one: Any, other: Any) -> bool:
 def _values_differ(one: torch.Tensor, other: torch.Tensor) -> bool:
     if not one.is_floating_point():
         return not torch.equal(one, other)
-    if one.dtype is not torch.float64:
+    if one.dtype not in CLEAR:
         return False  # marks do not see the values of smaller dtypes
     if not torch.equal(torch.isfinite(one), torch.isfinite(other)):
         return True
     finite = torch.isfinite(other)
     scale = max(float(other[finite].abs().max()) if bool(finite.any()) else 0.0, 1e-3)
-    return bool(((one - other)[finite].abs() > CLEAR * scale).any())
+    return bool(((one - other)[finite].abs() > CLEAR[one.dtype] * scale).any())
 
 
 def _shapes(tree: Any) -> Any:
@@ -130,10 +132,11 @@ def _shapes(tree: Any) -> Any:
 
 def _settled(answer: Any) -> bool:
     for tensor in tensors_in(answer):
-        if tensor.dtype is torch.float64 and tensor.numel():
+        if tensor.dtype in SETTLED and tensor.numel():
             log = largest_log(tensor.detach())
             steps, _ = in_steps(tensor.detach())
-            if abs(log - round(log)) < 1e-9 or bool(((steps - steps.floor() - 0.5).abs() < SETTLED).any()):
+            margin = SETTLED[tensor.dtype]
+            if abs(log - round(log)) < SETTLED_LOG[tensor.dtype] or bool(((steps - steps.floor() - 0.5).abs() < margin).any()):
                 return False
     return True
 

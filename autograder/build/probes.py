@@ -22,14 +22,15 @@ from autograder.remote.student import RemoteStudent
 from autograder.solution.material import Material
 from etude import wire
 from etude.engine import run_checks
-from etude.executor import CALL, NEW
+from etude.executor import CALL, KERNEL, NEW
 from etude.observe import tensors_in
 from etude.outcomes import Outcome
 from etude.strategies import Case
 from etude.students.fingerprints import PART, encode_probe
 from etude.wire import Handle
 
-MAX_BYTES = 6_000
+MAX_BYTES, MAX_KERNEL_BYTES = 6_000, 16_000
+"""Of a probe; kernels make some mistakes only in their second block."""
 MAX_CALLS = 8
 """Calls of one run of a check that are looked at."""
 MAX_CANDIDATES = 96
@@ -75,14 +76,19 @@ class _Depends(Exception):
 def _probes(run: Run, noise: list[Step], tremor: list[Step]) -> Iterator[dict[str, Any]]:
     """A probe for each of the run's first calls, as far as nothing in it depends on what was answered."""
     writer = _Writer(run, noise, tremor)
-    calls = [index for index, step in enumerate(run.steps[:max(len(noise), len(tremor))]) if step.kind == CALL]
+    calls = [index for index, step in enumerate(run.steps[:max(len(noise), len(tremor))]) if _is_answered(step)]
     for index in calls[:MAX_CALLS]:
         try:
             probe = writer.probe(index)
         except (_Depends, KeyError, wire.WireError):
             continue
-        if len(encode_probe(probe)) <= MAX_BYTES:
+        if len(encode_probe(probe)) <= (MAX_BYTES if run.steps[index].kind == CALL else MAX_KERNEL_BYTES):
             yield {**probe, "refused": run.steps[index].reply is None}
+
+
+def _is_answered(step: Step) -> bool:
+    """Whether values come of it: a kernel that is only built has none, and takes its time."""
+    return step.kind == CALL or step.kind == KERNEL and not step.request["dry"]
 
 
 class _Writer:
@@ -94,7 +100,7 @@ class _Writer:
         self._sure = len(noise)
         """So many steps are compared with noise."""
         given = [value.arguments() if isinstance(value, Case) else value for value in run.arguments.values()]
-        seen = [(step.request["args"], step.request["kwargs"]) for step in steps[:self._sure]]
+        seen = [_arguments(step) for step in steps[:self._sure]]
         self._known = {_key(tensor) for tensor in tensors_in([*given, *seen])}
         self._origin = {self._handle(step).id: index for index, step in enumerate(steps) if self._handle(step)}
 
@@ -111,6 +117,10 @@ class _Writer:
         step, other = self._steps[index], self._altered[index]
         if step.kind != other.kind or self._target(step) != self._target(other):
             raise _Depends
+        if step.kind == KERNEL:
+            call = self._tree(_arguments(step), _arguments(other), index)
+            needed[index] = {"kernel": step.request["name"], "call": call}
+            return
         written = self._target(step)
         if "of" in written:
             written["of"] = self._origin[step.request["handle"].id]
@@ -166,6 +176,13 @@ class _Writer:
                     if _key(value) == _key(one) and _key(_at(replies[1]["result"], path)) == _key(other):
                         return [index, *path]
         return None
+
+
+def _arguments(step: Step) -> dict[str, Any]:
+    """What a step gives to what it names."""
+    if step.kind == KERNEL:
+        return {key: value for key, value in step.request.items() if key != "name"}
+    return {key: step.request[key] for key in ("args", "kwargs")}
 
 
 def _uses(tree: Any) -> Iterator[int]:
@@ -240,20 +257,25 @@ def _chosen(probes: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         if probe["refused"]:
             refused[encode_probe(plain)] = plain
         else:
-            last = {key: probe["steps"][-1].get(key) for key in ("name", "method", "new")}
+            last = {key: probe["steps"][-1].get(key) for key in ("name", "method", "new", "kernel")}
             by_target.setdefault(repr(last), {}).setdefault(encode_probe(_with_gradients(plain)), plain)
     for found in by_target.values():
         most = max(MAX_CANDIDATES // len(by_target), MIN_CANDIDATES)
         stride = max(1, -(-len(found) * 4 // (most * 3)))
         chosen = sorted(list(found.items())[::stride], key=lambda item: len(item[0]))
         yield from (_with_gradients(probe) for _, probe in chosen)
-        yield from (probe for _, probe in chosen[:max(1, most // 3)])
+        yield from (probe for _, probe in chosen[:max(1, most // 3)] if "kernel" not in probe["steps"][-1])
     yield from (refused[text] for text in sorted(refused, key=len)[:MAX_REFUSED])
 
 
 def _with_gradients(probe: dict[str, Any]) -> dict[str, Any]:
-    """The probe with every floating argument requiring a gradient, so that the backward pass is asked for, too."""
+    """The probe with every floating argument requiring a gradient, so that the backward pass is asked for, too.
+
+    A kernel has none of its own: such a probe stays as it is.
+    """
     copy = wire.decode(wire.encode(probe))
+    if "kernel" in copy["steps"][-1]:
+        return copy
     for tensor in tensors_in(copy):
         if tensor.is_floating_point():
             tensor.requires_grad_()

@@ -13,7 +13,7 @@ from autograder.remote.channel import LocalChannel, RawReply
 from autograder.remote.student import RemoteStudent
 from autograder.solution.material import Material
 from etude import wire
-from etude.executor import CALL, DESCRIBE, NEW, OK, VJP
+from etude.executor import CALL, DESCRIBE, KERNEL, NEW, OK, VJP
 from etude.students.fingerprints import filled
 
 
@@ -46,7 +46,7 @@ class Recorder(LocalChannel):
 
     def raw(self, kind: int, payload: bytes) -> RawReply:
         status, answer = self._answer(kind, super().raw(kind, payload))
-        frame = _test_frame(self._checks) if kind in (NEW, CALL) else None
+        frame = _test_frame(self._checks) if kind in (NEW, CALL, KERNEL) else None
         if frame is not None:
             if not self.runs or self.runs[-1].frame is not frame:  # a frame that is kept cannot be another's
                 self.runs.append(Run(frame, _arguments(frame)))
@@ -69,7 +69,7 @@ class Altered(Recorder):
 
     def _answer(self, kind: int, reply: RawReply) -> RawReply:
         reply = super()._answer(kind, reply)
-        if kind not in (CALL, VJP, DESCRIBE) or reply[0] != OK:
+        if kind not in (CALL, VJP, DESCRIBE, KERNEL) or reply[0] != OK:
             return reply
         value = wire.decode(reply[1])
         return OK, wire.encode({key: part if key == "kind" else self._altered(part) for key, part in value.items()})

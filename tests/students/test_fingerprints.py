@@ -366,12 +366,12 @@ def test_fingerprints_of_another_version_are_told_on_the_card_and_name_nothing(s
 def test_verify_says_in_one_line_that_the_build_comes_first(tiny):
     unit, released, _ = tiny
     material = Material(load_course(unit.solution_path.parents[2] / "course.yml"), unit)
-    assert released_names(material, "double") == (2, [])
+    assert released_names(material, "double", material.variants) == (2, [])
     path = fingerprints_path(unit)
     of_another_version(path)
     try:
         with pytest.raises(UsageError, match=r"^\S+tiny_fingerprints.json: made by another version of Etude; run"):
-            released_names(material, "double")
+            released_names(material, "double", material.variants)
     finally:
         path.write_text(json.dumps(released), encoding="utf-8")
 
@@ -396,6 +396,10 @@ def nearly(value):
     (torch.zeros(2, dtype=torch.float64), torch.full((2,), 1e-17, dtype=torch.float64), True),
     (torch.ones(2, dtype=torch.float64), torch.ones(2, dtype=torch.float64) + 1e-4, False),
     (torch.ones(2, dtype=torch.float64), torch.ones(2), False),
+    (torch.tensor([1 / 3, 2.0]), torch.tensor([1 / 3, 2.0]) * (1 + 2e-6), True),  # float32: some twenty roundings
+    (torch.tensor([1 / 3, 2.0]), torch.tensor([1 / 3, 2.2]), False),
+    (torch.tensor([1.0, 2.0]), torch.tensor([float("nan"), 2.0]), False),
+    (torch.tensor([1.0, 2.0]).half(), torch.tensor([1.0, 2.1]).half(), True),  # half precision: its shape alone
     (torch.ones(2, dtype=torch.float64), torch.ones(2, 1, dtype=torch.float64), False),
     (torch.ones(2, dtype=torch.float64), torch.ones(2, dtype=torch.float64, requires_grad=True), False),
     (torch.tensor([float("nan")]).double(), torch.tensor([float("inf")]).double(), False),

@@ -14,6 +14,7 @@ import base64
 import hashlib
 import json
 import math
+import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -21,14 +22,14 @@ import torch
 
 from etude import wire
 from etude.cells import Program
-from etude.executor import CALL, NEW, OK, VJP, Executor
+from etude.executor import CALL, KERNEL, NEW, OK, VJP, Executor
 from etude.observe import tensors_in
 from etude.students.findings import Diagnosis
 from etude.students.released import FINGERPRINTS_SCHEMA
 from etude.students.watch import TimeUp
 from etude.wire import Handle, WireError
 
-STEP = 1e-6
+STEP = {torch.float64: 1e-6, torch.float32: 3e-2}
 """Values are rounded to so many of the tensor's decade: coarse against rounding errors, fine against coincidence."""
 FLOOR = 1e-3
 """Tensors all below this are rounded as if this large: a gradient of exactly 0 may come out as 1e-17."""
@@ -53,11 +54,18 @@ def answers(executor: Executor, probe: Mapping[str, Any]) -> list[Any] | None:
     A probe is a list of steps. A step makes an object, `{"new": class, "args", "kwargs"}`, or makes a call, `{"name"}`
     of a function or `{"of": step, "method", "training", "dtype"}` of an object, with "args" and "kwargs"; `{"@": [step,
     ...]}` in them stands for the object of an earlier step or for that part of its result. With "keep", one part of
-    the result stays with the program: it is no answer.
+    the result stays with the program: it is no answer. Or it runs a kernel, `{"kernel": name, "call"}`, of whose reply
+    the destinations and what the watch saw count.
     """
     found: list[Any] = []
     results: list[Any] = []
     for number, step in enumerate(probe["steps"]):
+        if "kernel" in step:
+            results.append(_asked(executor, KERNEL, {"name": step["kernel"], **step["call"]}))
+            if results[-1] is None:
+                return None
+            found += [results[-1]["result"], results[-1]["kinds"]]
+            continue
         try:
             request = {key: _put_in(step[key], results) for key in ("args", "kwargs")}
         except (LookupError, TypeError):
@@ -186,7 +194,7 @@ def _canonical(tree: Any) -> Iterator[bytes]:
 def _rounded(tensor: torch.Tensor) -> Iterator[bytes]:
     if not (tensor.is_floating_point() or tensor.is_complex()):
         yield tensor.contiguous().to(torch.int64).numpy().tobytes()
-    elif tensor.dtype is torch.float64:
+    elif tensor.dtype in STEP:
         steps, kinds = in_steps(tensor)
         yield steps.round().to(torch.int64).contiguous().numpy().tobytes()
         yield kinds.contiguous().numpy().tobytes()
@@ -197,7 +205,8 @@ def in_steps(tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """(values in steps of rounding, 0 where not finite; which values are NaN, +inf or -inf)."""
     finite = torch.isfinite(tensor)
     kinds = torch.isnan(tensor).to(torch.int8) + 2 * torch.isposinf(tensor) + 3 * torch.isneginf(tensor)
-    return torch.where(finite, tensor, 0.0) / (STEP * 10.0 ** decade(tensor)), kinds.to(torch.int8)
+    step = STEP[tensor.dtype] * 10.0 ** decade(tensor)
+    return torch.where(finite, tensor, 0.0).double() / step, kinds.to(torch.int8)
 
 
 def decade(tensor: torch.Tensor) -> int:
@@ -247,11 +256,12 @@ def _xor(one: bytes, other: bytes) -> bytes:
 # ---------------------------------------------------------------------------------------------- looking up
 
 def encode_probe(probe: Mapping[str, Any]) -> str:
-    return base64.b64encode(wire.encode(dict(probe))).decode()
+    """As it is released: a kernel's buffers are canaries for the most part, so it is worth compressing."""
+    return base64.b64encode(zlib.compress(wire.encode(dict(probe)), 9)).decode()
 
 
 def decode_probe(text: str) -> dict[str, Any]:
-    return wire.decode(base64.b64decode(text))
+    return wire.decode(zlib.decompress(base64.b64decode(text)))
 
 
 def diagnose(exercise: str, released: Mapping[str, Any], namespace: Mapping[str, Any]) -> Diagnosis | None:

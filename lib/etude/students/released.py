@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 CHECKS, FACTS, FINGERPRINTS = "_checks.py", "_etude.json", "_fingerprints.json"
-FINGERPRINTS_SCHEMA = 3
+FINGERPRINTS_SCHEMA = 4
 """Raised when the rules for probes, marks or locks change: files made by other rules are of no use."""
 
 
