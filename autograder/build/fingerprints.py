@@ -135,8 +135,8 @@ def _settled(answer: Any) -> bool:
         if tensor.dtype in SETTLED and tensor.numel():
             log = largest_log(tensor.detach())
             steps, _ = in_steps(tensor.detach())
-            margin = SETTLED[tensor.dtype]
-            if abs(log - round(log)) < SETTLED_LOG[tensor.dtype] or bool(((steps - steps.floor() - 0.5).abs() < margin).any()):
+            near_a_step = (steps - steps.floor() - 0.5).abs() < SETTLED[tensor.dtype]
+            if abs(log - round(log)) < SETTLED_LOG[tensor.dtype] or bool(near_a_step.any()):
                 return False
     return True
 

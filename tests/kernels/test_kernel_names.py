@@ -79,5 +79,6 @@ def test_a_mistake_that_only_the_watch_sees_is_named(material, released, monkeyp
 
 
 def test_kernels_that_are_only_built_are_no_probes(released):
-    steps = [step for text in released["exercises"][EXERCISE]["probes"].values() for step in decode_probe(text)["steps"]]
+    probes = released["exercises"][EXERCISE]["probes"].values()
+    steps = [step for text in probes for step in decode_probe(text)["steps"]]
     assert steps and all(set(step) == {"kernel", "call"} and step["call"]["dry"] is False for step in steps)
